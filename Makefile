@@ -1,0 +1,57 @@
+# `make` alone lists what there is. Variables: VENV, PYTHON, DETECTRON2=/path/to/source, ARGS.
+SHELL := /bin/bash
+VENV ?= .venv
+BIN := $(VENV)/bin
+# The newest of these is the proof that setup ran for this state of the pins.
+STAMP := $(VENV)/setup.stamp
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo format lint types layers test test-slow test-gpu check tensorboard lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
+
+setup:  ## virtual environment with everything, Detectron2 included (DETECTRON2=/path compiles that source)
+	@VENV='$(VENV)' DETECTRON2='$(DETECTRON2)' docker/environment/setup.sh
+
+$(STAMP): docker/environment/requirements.txt docker/environment/setup.sh pyproject.toml
+	@VENV='$(VENV)' docker/environment/setup.sh
+
+demo: $(STAMP)  ## the whole way on simulated images, a few minutes on a CPU
+	$(BIN)/python -m sar_experiments task=check usecase=demo hardware=cpu
+	$(BIN)/python -m sar_experiments usecase=demo hardware=cpu $(ARGS)
+
+format: $(STAMP)  ## write code in our style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(STAMP)  ## style, without writing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(STAMP)  ## mypy, strict
+	$(BIN)/mypy sar_experiments
+
+layers: $(STAMP)  ## who may import whom
+	$(BIN)/lint-imports --no-logo
+
+test: $(STAMP)  ## all tests that need no GPU and are fast (under five minutes on two cores)
+	$(BIN)/pytest $(ARGS)
+
+test-slow: $(STAMP)  ## the slow ones
+	$(BIN)/pytest -m 'slow and not gpu' $(ARGS)
+
+test-gpu: $(STAMP)  ## those that need a GPU; fails where there is none
+	REQUIRE_GPU=1 $(BIN)/pytest -m gpu $(ARGS)
+
+check: lint types layers test  ## what a change must pass
+
+tensorboard: $(STAMP)  ## curves and pictures of all runs on port 6010 (from afar: ssh -L 6010:localhost:6010 user@server)
+	$(BIN)/tensorboard --logdir multirun --port 6010 --bind_all
+
+lock: $(STAMP)  ## write docker/environment/requirements.txt anew
+	VENV='$(VENV)' docker/environment/lock.sh
+
+clean:  ## remove caches and builds; never multirun/ and never the environment
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

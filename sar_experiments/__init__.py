@@ -1,0 +1,1 @@
+"""Train, sweep, compare and apply object detectors on radar images."""

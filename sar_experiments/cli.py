@@ -1,0 +1,383 @@
+"""The door: compose with Hydra, make it typed, check it, hand it to one fresh process.
+
+Imports nothing heavier than Hydra, so that ``--help``, ``--cfg job`` and every refused mistake
+take less than a second.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import re
+import shutil
+import signal
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.errors import CompactHydraException, HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sar_experiments import gpus, run_folder, supervisor
+from sar_experiments.config import (
+    HASH_EXCLUDES,
+    Config,
+    Device,
+    closest_key,
+    from_plain,
+    to_plain,
+    to_yaml,
+)
+from sar_experiments.config_checks import check_config
+from sar_experiments.errors import ConfigError, HardwareError, SarError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from hydra.core.config_search_path import ConfigSearchPath
+
+logger = logging.getLogger(__name__)
+
+USER_MISTAKE = 2
+INTERRUPTED = 130
+
+
+class JobFailed(CompactHydraException):
+    """One run of a sweep failed; a plain message, since it is pickled back to the parent."""
+
+
+class UserFolders(SearchPathPlugin):
+    """Let the folders of SAR_CONF_PATH hold users' own YAML files."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Append them; a file of ours wins over one of the same name there."""
+        for folder in filter(None, os.environ.get("SAR_CONF_PATH", "").split(os.pathsep)):
+            search_path.append("SAR_CONF_PATH", f"file://{Path(folder).absolute()}")
+
+
+def main() -> None:
+    """Run the command line; the process ends with the exit code of the contract."""
+    sys.argv[0] = "sar_experiments"  # the name that usage messages show, for -m too
+    sys.argv[1:] = [with_open_detectron2_key(argument) for argument in sys.argv[1:]]
+    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors to us instead of printing them
+    # docker stop, kill and scancel send SIGTERM; joblib ends its workers on KeyboardInterrupt.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _hydra_main()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except JobFailed as error:
+        sys.exit(f"sar_experiments: {error}")  # a string ends with exit code 1
+    except (SarError, HydraException, OmegaConfBaseException) as error:
+        if show_traceback:
+            raise
+        sys.stderr.write(f"sar_experiments: {explain(error)}\n")
+        sys.exit(USER_MISTAKE)
+
+
+def run(composed: DictConfig) -> float | None:
+    """Run one job in a fresh process and return what a sweeper maximises.
+
+    Raises:
+        SarError: A mistake found before the process started.
+        JobFailed: In a sweep; a single run ends this process with its exit code instead.
+    """
+    hydra_config = HydraConfig.get()
+    is_sweep = hydra_config.mode == RunMode.MULTIRUN
+    _log_to_console(f"[job {hydra_config.job.num}] " if is_sweep else "")
+    folder = Path(hydra_config.runtime.output_dir)
+    try:
+        return _run(folder, typed(composed), is_sweep=is_sweep)
+    except (SarError, OmegaConfBaseException) as error:
+        _remove_if_unused(folder)
+        if is_sweep:
+            raise
+        # Ended here, since Hydra would print its overrides around the sentence.
+        sys.stderr.write(f"sar_experiments: {explain(error)}\n")
+        sys.exit(USER_MISTAKE)
+
+
+def _run(folder: Path, config: Config, *, is_sweep: bool) -> float | None:
+    result = _finished(folder, config) or _supervise(folder, config)
+    code = supervisor.exit_code(result)
+    if code and is_sweep:
+        msg = f"{folder}: {result.status}, {result.why}"
+        raise JobFailed(msg)
+    if code:
+        sys.exit(code)
+    return result.metrics.get(config.evaluation.metric)
+
+
+def typed(composed: DictConfig) -> Config:
+    """Turn what Hydra composed into a checked Config.
+
+    Hydra's ``+key=value`` opens any node, so the schema is laid over once more.
+
+    Raises:
+        ConfigError: A key is unknown, missing or out of range.
+        HardwareError: There is no GPU where one was asked for.
+    """
+    composed = composed.copy()
+    if composed.hardware.device is Device.auto:
+        composed.hardware.device = Device.cuda if gpus.visible_gpus() else Device.cpu
+    missing = sorted(OmegaConf.missing_keys(composed))
+    if missing:
+        msg = f"{', '.join(missing)} must be set: no file and no override gives a value (???)"
+        raise ConfigError(msg)
+    plain = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(plain, dict)
+    config = from_plain(plain, origin="the composed config")
+    check_config(config)
+    check_paths(config)
+    return config
+
+
+def check_paths(config: Config) -> None:
+    """Refuse files and folders that are not there, before any process is started.
+
+    Raises:
+        ConfigError: Names the key, the path and the nearest name beside it.
+    """
+    if config.model.weights not in ("zoo", "none"):
+        _named("model.weights", lambda: run_folder.resolve_weights(Path(config.model.weights)))
+    if config.task.name == "evaluate":
+        if config.weights is None:
+            raise ConfigError("task=evaluate needs weights=RUN_FOLDER or weights=FILE.pth")
+        weights = Path(config.weights)
+        _named("weights", lambda: run_folder.resolve_weights(weights))
+    elif config.usecase.simulator is None:
+        _check_data_paths(config)
+
+
+def explain(error: BaseException) -> str:
+    """Return what went wrong as one paragraph, with the nearest known name."""
+    text = str(error).strip()
+    for pattern, sentence in _EXPLANATIONS:
+        match = re.search(pattern, text, re.DOTALL)
+        if match:
+            return sentence(*match.groups())
+    if error.__cause__ is not None and text.startswith("Error merging override"):
+        return explain(error.__cause__)
+    return text
+
+
+def _unknown_key(key: str) -> str:
+    return f"{key} is no key{_did_you_mean(closest_key(key))}"
+
+
+def _unknown_option(name: str, group: str, options: str) -> str:
+    known = options.split()
+    name = name.removeprefix(f"{group}/")
+    close = next(iter(difflib.get_close_matches(name, known, 1)), None)
+    hint = _did_you_mean(f"{group}={close}" if close else None)
+    return f"{group}={name} is no option{hint} (options: {', '.join(known)})"
+
+
+def _unreadable_override(text: str) -> str:
+    return f"the override {text} cannot be read; accepted is KEY=VALUE, such as solver.max_iter=100"
+
+
+# What Hydra and OmegaConf say -> what we say.
+_EXPLANATIONS: tuple[tuple[str, Callable[..., str]], ...] = (
+    (r"Could not override '([^']+)'", _unknown_key),
+    (r"Key '[^']+' not in '\w+'.*?full_key: (\S+)", _unknown_key),
+    (
+        r"Could not find '([^']+)'\s+Available options in '([^']+)':\s*(.*?)(?:\s*\n\s*Config|$)",
+        _unknown_option,
+    ),
+    (r"Error parsing override '(.*?)'\n", lambda text: _unreadable_override(repr(text))),
+    (
+        r"^(?:no viable alternative|mismatched|extraneous|token).*?input '(.*?)'",
+        lambda text: _unreadable_override(f"at {text!r}"),
+    ),
+    (r"^(.*?)\n\s+full_key: (\S+)", lambda sentence, key: f"{key}: {sentence}"),
+    (r"^You must specify '([^']+)'", lambda group: f"{group} must be chosen: {group}=OPTION"),
+)
+
+
+def with_open_detectron2_key(argument: str) -> str:
+    """Let ``d2.KEY=value`` and ``+d2.KEY=value`` both set a key, mapped by us or not.
+
+    Hydra refuses the first for a key that no file names and the second for one that a file does;
+    which keys our files name is nothing a user should have to know.
+    """
+    match = re.fullmatch(r"\+{0,2}(d2\.[A-Za-z0-9_.]+=.*)", argument, re.DOTALL)
+    return f"++{match[1]}" if match else argument
+
+
+def conf_dir() -> str:
+    """Return the folder of our YAML files: in the wheel, or beside the package in a checkout."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "config.yaml").is_file():
+            return str(folder)
+    msg = f"conf/config.yaml is neither in {package} nor beside it: the installation is broken"
+    raise ConfigError(msg)
+
+
+# --- Resolvers: what ${name:...} in conf/ can call ---------------------------------------------
+
+
+def first_set(*values: object) -> object:
+    """Return the first value that is neither empty nor None."""
+    return next((value for value in values if value not in (None, "")), None)
+
+
+def if_equal(value: object, expected: object, then: object, otherwise: object) -> object:
+    """Return ``then`` where value and expected read the same, else ``otherwise``."""
+    names = [str(each.name if isinstance(each, Enum) else each) for each in (value, expected)]
+    chosen = then if names[0] == names[1] else otherwise
+    return chosen.name if isinstance(chosen, Enum) else chosen
+
+
+def divide(values: ListConfig, divisor: float) -> ListConfig:
+    """Return each value divided by the same number."""
+    return OmegaConf.create([float(value) / float(divisor) for value in values])
+
+
+def job_slots(device: Device, num_gpus: int, jobs_per_gpu: int, jobs: int) -> int:
+    """Return how many runs of a sweep go on at once."""
+    if device is Device.cpu or not gpus.visible_gpus():
+        return jobs
+    return gpus.gpu_slots(max(1, num_gpus), jobs_per_gpu)
+
+
+# --- One run -----------------------------------------------------------------------------------
+
+
+def _finished(folder: Path, config: Config) -> run_folder.Result | None:
+    """Return the result of a run that need not be repeated; refuse a folder of another run."""
+    earlier = run_folder.read_result(folder)
+    if earlier is None:
+        return None
+    if run_folder.is_alive(earlier):
+        msg = f"{folder} holds a run that is still going on (process {earlier.pid})"
+        raise ConfigError(msg)
+    if not config.resume:
+        msg = f"{folder} holds a run already and resume=false; choose another output or remove it"
+        raise ConfigError(msg)
+    if earlier.config_hash != _hash(config):
+        msg = (
+            f"{folder} holds a run of another config (compare its config.yaml); choose another"
+            " output or remove the folder"
+        )
+        raise ConfigError(msg)
+    if earlier.status == "completed":
+        logger.info("%s is completed already; nothing to do", folder)
+        return earlier
+    logger.info("going on with %s (%s)", folder, earlier.status)
+    return None
+
+
+def _remove_if_unused(folder: Path) -> None:
+    """Remove a folder that Hydra made for a run that never started."""
+    if folder.is_dir() and {entry.name for entry in folder.iterdir()} <= {".hydra"}:
+        shutil.rmtree(folder)
+
+
+def _supervise(folder: Path, config: Config) -> run_folder.Result:
+    num_gpus = config.hardware.num_gpus if config.hardware.device is Device.cuda else 0
+    if config.hardware.device is Device.cuda and num_gpus < 1:
+        raise HardwareError("hardware.device=cuda needs hardware.num_gpus=1 or more, got 0")
+    with gpus.lease(
+        num_gpus,
+        jobs_per_gpu=config.hardware.jobs_per_gpu,
+        on_wait=lambda: logger.info("waiting for a free GPU"),
+    ) as lease:
+        run_folder.write_atomically(folder / run_folder.CONFIG, to_yaml(config))
+        return supervisor.supervise(
+            folder,
+            command=[sys.executable, "-m", "sar_experiments.tasks", str(folder)],
+            gpus=lease.gpus,
+            grace_s=config.hardware.grace_s,
+            console="inherit" if HydraConfig.get().mode == RunMode.RUN else "log",
+            start=run_folder.new_result(
+                task=config.task.name,
+                config_hash=_hash(config),
+                overrides=list(HydraConfig.get().overrides.task),
+            ),
+        )
+
+
+def _hash(config: Config) -> str:
+    return run_folder.config_hash(to_plain(config), exclude=HASH_EXCLUDES)
+
+
+# --- Checks and messages -----------------------------------------------------------------------
+
+
+def _check_data_paths(config: Config) -> None:
+    if config.task.name == "simulate":
+        raise ConfigError("task=simulate makes data for use cases with a simulator: usecase=demo")
+    for name in ("train", "val", "test"):
+        part = getattr(config.usecase, name)
+        if name == "train" and (part.images is None or part.annotations is None):
+            msg = (
+                f"usecase={config.usecase.name} has no data: set usecase.train.images=DIR and"
+                " usecase.train.annotations=FILE (and usecase.val.… likewise, or a share of the"
+                " training scenes validates)"
+            )
+            raise ConfigError(msg)
+        if (part.images is None) != (part.annotations is None):
+            msg = f"usecase.{name} needs both images and annotations, or neither"
+            raise ConfigError(msg)
+        if part.images is not None:
+            _check_exists(f"usecase.{name}.images", Path(part.images))
+            _check_exists(f"usecase.{name}.annotations", Path(part.annotations))
+
+
+def _check_exists(key: str, path: Path) -> None:
+    if path.exists():
+        return
+    parent = path.absolute().parent
+    beside = [entry.name for entry in parent.iterdir()] if parent.is_dir() else []
+    close = next(iter(difflib.get_close_matches(path.name, beside, 1)), None)
+    where = f"; beside it lies {close}" if close else "" if beside else f"; nor is {parent}"
+    msg = f"{key}={path} does not exist{where}"
+    raise ConfigError(msg)
+
+
+def _named(key: str, check: Any) -> None:  # noqa: ANN401 - any callable
+    try:
+        check()
+    except SarError as error:
+        msg = f"{key}: {error}"
+        raise ConfigError(msg) from error
+
+
+def _did_you_mean(name: str | None) -> str:
+    return f"; did you mean {name}?" if name else ""
+
+
+def _log_to_console(prefix: str) -> None:
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter(f"{prefix}%(message)s"))
+    house = logging.getLogger("sar_experiments")
+    house.handlers[:] = [handler]
+    house.setLevel(logging.INFO)
+    house.propagate = False
+
+
+# Registered at import: workers of a sweep import this module to find ``run``.
+_RESOLVERS: Mapping[str, Any] = {
+    "first_set": first_set,
+    "if_equal": if_equal,
+    "divide": divide,
+    "job_slots": job_slots,
+}
+for _name, _resolver in _RESOLVERS.items():
+    OmegaConf.register_new_resolver(_name, _resolver, replace=True)
+ConfigStore.instance().store(name="schema", node=Config)
+Plugins.instance().register(UserFolders)
+
+_hydra_main = hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")(run)

@@ -1,0 +1,506 @@
+"""The schema of conf/: one dataclass per group, one documented field per key.
+
+Values live in conf/*.yaml, meaning lives here, defaults nowhere else. ``None`` always means
+"not set", never "zero".
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field, fields, is_dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sar_experiments.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+
+class Schedule(Enum):
+    """How the learning rate falls after the warm-up."""
+
+    multistep = "multistep"
+    cosine = "cosine"
+
+
+class Optimizer(Enum):
+    """What turns gradients into updates."""
+
+    sgd = "sgd"
+    adamw = "adamw"
+
+
+class ClipKind(Enum):
+    """What is clipped: each gradient value, the norm of each tensor, or the norm of all."""
+
+    value = "value"
+    norm = "norm"
+    full_norm = "full_norm"
+
+
+class Device(Enum):
+    """Where a run computes; ``auto`` takes one GPU where the host has any, else the CPU."""
+
+    auto = "auto"
+    cuda = "cuda"
+    cpu = "cpu"
+
+
+class Precision(Enum):
+    """Numbers of the forward pass on CUDA; ``auto`` is bf16 where the GPU has it, else fp32."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class StoredAs(Enum):
+    """What the numbers of an image file mean."""
+
+    amplitude = "amplitude"
+    intensity = "intensity"
+    db = "db"
+
+
+class Encoding(Enum):
+    """How radar brightness becomes network input in [0, 1]."""
+
+    linear = "linear"
+    db = "db"
+    db_sigmoid = "db_sigmoid"
+
+
+class MapperKind(Enum):
+    """Which augmentations an image gets: the same for all, or those of its rarest class."""
+
+    plain = "plain"
+    class_aware = "class_aware"
+
+
+@dataclass
+class TaskConfig:
+    """What the command does."""
+
+    name: str = MISSING
+    """One of the files in conf/task/."""
+
+
+@dataclass
+class SplitConfig:
+    """One part of a dataset: a folder of images and the file that annotates them."""
+
+    images: str | None = MISSING
+    """Folder that the file names of the annotations are relative to."""
+
+    annotations: str | None = MISSING
+    """COCO JSON file."""
+
+
+@dataclass
+class SimulatorConfig:
+    """Synthetic radar images, made when they are not there yet."""
+
+    folder: str = MISSING
+    """Where the dataset is written and looked for."""
+
+    seed: int = MISSING
+    """Another seed, other images; image k depends on the seed and k alone."""
+
+    image_size_px: int = MISSING
+    """Height and width of an image."""
+
+    pixel_m: float = MISSING
+    """Ground distance between pixels, in metres."""
+
+    looks: float = MISSING
+    """Number of looks L of the multiplicative speckle; its variance is 1/L."""
+
+    classes: list[str] = MISSING
+    """Which of the simulator's object classes appear."""
+
+    train_images: int = MISSING
+    """Images of the training part."""
+
+    val_images: int = MISSING
+    """Images of the validation part."""
+
+    test_images: int = MISSING
+    """Images of the test part."""
+
+    scene_size_px: int = MISSING
+    """Height and width of the geo-referenced scene."""
+
+    empty_share: float = MISSING
+    """Share of images without any object, in [0, 1]."""
+
+
+@dataclass
+class UsecaseConfig:
+    """The data: where it is, what is annotated in it, how it is split."""
+
+    name: str = MISSING
+    """Part of run folder names."""
+
+    classes: list[str] | None = MISSING
+    """Class names in the order of the network's outputs; None reads them from the annotations."""
+
+    train: SplitConfig = field(default_factory=SplitConfig)
+    """What is learnt from."""
+
+    val: SplitConfig = field(default_factory=SplitConfig)
+    """What checkpoints are chosen by; without annotations, a share of train's scenes."""
+
+    test: SplitConfig = field(default_factory=SplitConfig)
+    """What is measured once, at the end; may be left out."""
+
+    val_share: float = MISSING
+    """Share of images, in whole scenes, that validates where val has no annotations; in (0, 1)."""
+
+    split_seed: int = MISSING
+    """Seed of that split; fixed, so that runs of several seeds see the same images."""
+
+    scene_pattern: str = MISSING
+    """Regular expression on an image's file name without suffix; its group ``scene`` names the
+    scene. An image's own key ``scene`` in the annotations wins; without a match every image is
+    a scene of its own."""
+
+    max_empty_share: float = MISSING
+    """Largest share of training images without objects, in [0, 1]; more are left out, seeded."""
+
+    ignore_bad_samples: bool = MISSING
+    """Leave broken images and boxes out, counted in the log, instead of stopping."""
+
+    simulator: SimulatorConfig | None = MISSING
+    """Set where the data is simulated."""
+
+
+@dataclass
+class ModelConfig:
+    """The detector."""
+
+    name: str = MISSING
+    """Name of this file."""
+
+    base: str | None = MISSING
+    """Detectron2 zoo config that the ``d2`` tree is laid over, such as
+    ``COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml``; None starts from Detectron2's defaults."""
+
+    weights: str = MISSING
+    """Where training starts: ``zoo`` (COCO-pretrained), ``none`` (random) or a path: a
+    checkpoint or a run folder."""
+
+    anchor_sizes: list[Any] = MISSING
+    """Sides of the square anchors in pixels, a list of numbers per feature level."""
+
+    anchor_ratios: list[float] = MISSING
+    """Height over width of the anchors."""
+
+    roi_batch_size_per_image: int = MISSING
+    """Proposals sampled per training image for the box head."""
+
+    input_std: float = MISSING
+    """Standard deviation that the weights expect of their input: about 57.4 for the zoo's
+    MSRA-style backbones (trained on 0..255 without scaling), 1 for any other."""
+
+
+@dataclass
+class ClipConfig:
+    """Gradient clipping."""
+
+    enabled: bool = MISSING
+    """Off only to find out what happens."""
+
+    kind: ClipKind = MISSING
+    """What is clipped."""
+
+    value: float = MISSING
+    """The bound; above 0."""
+
+
+@dataclass
+class SolverConfig:
+    """How the weights are learnt."""
+
+    name: str = MISSING
+    """Name of this file."""
+
+    optimizer: Optimizer = MISSING
+    """SGD with momentum, or AdamW."""
+
+    max_iter: int = MISSING
+    """Number of optimiser steps."""
+
+    ims_per_batch: int = MISSING
+    """Images per step, over all GPUs."""
+
+    base_lr: float = MISSING
+    """Learning rate after the warm-up."""
+
+    schedule: Schedule = MISSING
+    """How it falls."""
+
+    steps: list[int] = MISSING
+    """Steps at which a multistep schedule multiplies the rate by gamma."""
+
+    gamma: float = MISSING
+    """Factor at each of the steps."""
+
+    warmup_iters: int = MISSING
+    """Steps of linear warm-up."""
+
+    warmup_factor: float = MISSING
+    """Share of base_lr that the warm-up starts at, in [0, 1]."""
+
+    momentum: float = MISSING
+    """Of SGD, in [0, 1)."""
+
+    weight_decay: float = MISSING
+    """L2 penalty; not on norm layers."""
+
+    clip_gradients: ClipConfig = field(default_factory=ClipConfig)
+    """Clipping of gradients."""
+
+    log_period: int = MISSING
+    """Steps between lines of metrics.jsonl."""
+
+    checkpoint_period: int = MISSING
+    """Steps between checkpoints that a run can resume from; the newest is kept."""
+
+    eval_period: int = MISSING
+    """Steps between evaluations on the validation part; 0 evaluates at the end alone."""
+
+    patience: int = MISSING
+    """Evaluations without a better metric after which training stops; 0 never stops early."""
+
+
+@dataclass
+class AugmentConfig:
+    """What training images go through; sizes count for evaluation too."""
+
+    name: str = MISSING
+    """Name of this file."""
+
+    mapper: MapperKind = MISSING
+    """One pipeline for all images, or one per class."""
+
+    min_size_train: list[int] = MISSING
+    """Shortest edge in pixels, one drawn per image; empty keeps the size of the file."""
+
+    max_size_train: int = MISSING
+    """Longest edge in pixels after resizing."""
+
+    min_size_test: int = MISSING
+    """Shortest edge in evaluation and prediction; 0 keeps the size of the file."""
+
+    max_size_test: int = MISSING
+    """Longest edge in evaluation and prediction."""
+
+    transforms: dict[str, Any] = field(default_factory=dict)
+    """Named transforms in order, each with a ``_target_`` and its arguments. They see float32
+    images of shape (H, W, C) in [0, 1]."""
+
+    policies: dict[str, Any] = field(default_factory=dict)
+    """Class name -> named transforms that replace or join ``transforms`` for images whose rarest
+    class it is; only with the class_aware mapper."""
+
+    repeat_threshold: float = MISSING
+    """Classes in a smaller share of images than this are seen more often (Detectron2's repeat
+    factors); 0 switches it off."""
+
+    min_visible_share: float = MISSING
+    """A box that a transform cuts to less than this share of its area is dropped."""
+
+
+@dataclass
+class RadiometryConfig:
+    """How stored pixels become network input; shared by training and prediction."""
+
+    name: str = MISSING
+    """Name of this file."""
+
+    channels: int = MISSING
+    """Channels the network sees. Colour files of equal channels count as one."""
+
+    stored_as: StoredAs = MISSING
+    """What the numbers of the files mean."""
+
+    encoding: Encoding = MISSING
+    """How they are encoded before clipping to [low, high] and scaling to [0, 1]."""
+
+    low: list[float] | None = MISSING
+    """Per channel, in the unit of the encoding, what becomes 0; None: a percentile per image."""
+
+    high: list[float] | None = MISSING
+    """Per channel, what becomes 1; None: a percentile per image."""
+
+    percentiles: list[float] = MISSING
+    """Lower and upper percentile, in [0, 100], where low and high are None."""
+
+    nodata: float | None = MISSING
+    """Stored number that marks no data, besides NaN and the file's own tag."""
+
+    lee_filter_px: int = MISSING
+    """Window of the Lee speckle filter, odd; 0 switches it off."""
+
+    mean: list[float] = MISSING
+    """Per channel, of encoded pixels in [0, 1]."""
+
+    std: list[float] = MISSING
+    """Per channel, of encoded pixels in [0, 1]."""
+
+
+@dataclass
+class HardwareConfig:
+    """Where a run computes. Nothing here changes what is learnt, save rounding."""
+
+    device: Device = MISSING
+    """GPU or CPU."""
+
+    num_gpus: int = MISSING
+    """GPUs of one run; ignored on the CPU."""
+
+    jobs_per_gpu: int = MISSING
+    """Runs of a sweep that share a GPU."""
+
+    jobs: int = MISSING
+    """Runs of a sweep at once on a machine without a GPU."""
+
+    precision: Precision = MISSING
+    """Numbers of the forward pass on CUDA; the CPU always takes fp32."""
+
+    num_workers: int | None = MISSING
+    """Loader processes per run; None takes what the cores allow, 0 loads in the main process."""
+
+    deterministic: bool = MISSING
+    """Refuse operations that differ between two runs; slower on CUDA."""
+
+    grace_s: float = MISSING
+    """Seconds that an interrupted run has to write its checkpoint."""
+
+
+@dataclass
+class EvaluationConfig:
+    """How detections are measured."""
+
+    metric: str = MISSING
+    """What the best checkpoint is chosen by; larger is better."""
+
+    max_detections: int = MISSING
+    """Detections kept per image, best first."""
+
+    min_score: float = MISSING
+    """Detections below this score are dropped; near 0 for a full precision-recall curve."""
+
+    match_iou: float = MISSING
+    """Intersection over union from which a detection is a hit, for precision, recall and F1."""
+
+    batch_size: int = MISSING
+    """Images at once in evaluation."""
+
+
+@dataclass
+class Config:
+    """Everything that a run is made from."""
+
+    task: TaskConfig = field(default_factory=TaskConfig)
+    usecase: UsecaseConfig = field(default_factory=UsecaseConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    solver: SolverConfig = field(default_factory=SolverConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    radiometry: RadiometryConfig = field(default_factory=RadiometryConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    d2: dict[str, Any] = field(default_factory=dict)
+    """Detectron2's own keys."""
+
+    seed: int = MISSING
+    """Seed of weights, order of images and augmentations; 0 or more."""
+
+    weights: str | None = MISSING
+    """Run folder or checkpoint that evaluate, predict and export use."""
+
+    source: str | None = MISSING
+    """What predict or report reads."""
+
+    output: str | None = MISSING
+    """Run folder, or sweep folder, in place of one named by date."""
+
+    resume: bool = MISSING
+    """Go on from the last checkpoint where the run folder holds an unfinished run."""
+
+
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "precision", "recall", "f1")
+"""What ``evaluation.metric`` may name."""
+
+# Parts of the config that do not change the result, left out of its hash.
+HASH_EXCLUDES = ("hardware", "output", "resume")
+
+
+def read_config(path: Path) -> Config:
+    """Read the resolved config.yaml of a run folder.
+
+    Raises:
+        ConfigError: The file is missing or does not fit the schema.
+    """
+    try:
+        plain = OmegaConf.to_container(OmegaConf.load(path))
+    except FileNotFoundError as error:
+        msg = f"{path} is missing; a run folder holds one"
+        raise ConfigError(msg) from error
+    assert isinstance(plain, dict)
+    return from_plain(plain, origin=str(path))
+
+
+def from_plain(plain: Mapping[Any, Any], *, origin: str = "the checkpoint's config") -> Config:
+    """Turn plain values, as YAML holds them, into a Config.
+
+    Raises:
+        ConfigError: They do not fit the schema; ``origin`` is named.
+    """
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
+    except OmegaConfBaseException as error:
+        msg = f"{origin} does not fit this version's schema: {error}"
+        raise ConfigError(msg) from error
+    assert isinstance(config, Config)
+    return config
+
+
+def to_plain(config: Config) -> dict[str, Any]:
+    """Return the config as plain values, enums by name: what YAML, JSON and checkpoints hold."""
+    plain = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def to_yaml(config: Config) -> str:
+    """Return the config as the text of config.yaml."""
+    return OmegaConf.to_yaml(OmegaConf.create(to_plain(config)))
+
+
+def config_keys(schema: type = Config, prefix: str = "") -> Iterator[str]:
+    """Yield every dotted key that the schema knows."""
+    hints = get_type_hints(schema)
+    for each in fields(schema):
+        key = f"{prefix}{each.name}"
+        yield key
+        for kind in (hints[each.name], *get_args(hints[each.name])):
+            if is_dataclass(kind) and isinstance(kind, type):
+                yield from config_keys(kind, f"{key}.")
+
+
+def closest_key(key: str) -> str | None:
+    """Return the known key most like a misspelt one, if any is close."""
+    group, _, name = key.rpartition(".")
+    known = list(config_keys())
+    siblings = [each.rpartition(".")[2] for each in known if each.rpartition(".")[0] == group]
+    for close in difflib.get_close_matches(name, siblings, 1):
+        return f"{group}.{close}" if group else close
+    # The right name in the wrong group, or a misspelt group.
+    return next(iter(difflib.get_close_matches(key, known, 1, cutoff=0.8)), None)

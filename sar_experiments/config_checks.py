@@ -1,0 +1,178 @@
+"""Values of the right type that cannot be meant: refused before anything starts."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from sar_experiments.config import METRICS, MapperKind
+from sar_experiments.detectron2_keys import check_detectron2_keys
+from sar_experiments.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sar_experiments.config import Config, RadiometryConfig, SolverConfig
+
+# Key -> (lowest, highest) accepted; None leaves a side open.
+_RANGES: dict[str, tuple[float | None, float | None]] = {
+    "seed": (0, 2**31 - 1),
+    "usecase.split_seed": (0, None),
+    "usecase.max_empty_share": (0, 1),
+    "model.roi_batch_size_per_image": (1, None),
+    "solver.max_iter": (1, None),
+    "solver.ims_per_batch": (1, None),
+    "solver.warmup_iters": (0, None),
+    "solver.warmup_factor": (0, 1),
+    "solver.gamma": (0, 1),
+    "solver.momentum": (0, 0.9999),
+    "solver.weight_decay": (0, None),
+    "solver.log_period": (1, None),
+    "solver.checkpoint_period": (1, None),
+    "augment.max_size_train": (16, None),
+    "augment.min_size_test": (0, None),
+    "augment.max_size_test": (16, None),
+    "augment.repeat_threshold": (0, 1),
+    "augment.min_visible_share": (0, 1),
+    "radiometry.channels": (1, None),
+    "radiometry.lee_filter_px": (0, None),
+    "hardware.num_gpus": (0, None),
+    "hardware.jobs_per_gpu": (1, None),
+    "hardware.jobs": (1, None),
+    "hardware.num_workers": (0, None),
+    "hardware.grace_s": (0, None),
+    "solver.eval_period": (0, None),
+    "solver.patience": (0, None),
+    "evaluation.max_detections": (1, None),
+    "evaluation.min_score": (0, 1),
+    "evaluation.match_iou": (0.01, 1),
+    "evaluation.batch_size": (1, None),
+}
+_ABOVE_ZERO = ("solver.base_lr", "solver.clip_gradients.value", "model.input_std")
+
+
+def check_config(config: Config) -> None:
+    """Refuse values that are of the right type but cannot be meant.
+
+    Raises:
+        ConfigError: Names every such key with its value and what is accepted.
+    """
+    problems = [*_number_problems(config), *_choice_problems(config), *_group_problems(config)]
+    problems += check_detectron2_keys(config.d2)
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def value_of(config: object, key: str) -> Any:  # noqa: ANN401 - any key's value
+    """Return the value behind a dotted key."""
+    for name in key.split("."):
+        config = getattr(config, name)
+    return config
+
+
+def _number_problems(config: Config) -> Iterator[str]:
+    for key, (lowest, highest) in _RANGES.items():
+        value = value_of(config, key)
+        if value is None:
+            continue
+        too_low = lowest is not None and not value >= lowest
+        if too_low or (highest is not None and not value <= highest):
+            accepted = f"{lowest} or more" if highest is None else f"from {lowest} to {highest}"
+            yield f"{key}={value} must be {accepted}"
+    for key in _ABOVE_ZERO:
+        if not value_of(config, key) > 0:
+            yield f"{key}={value_of(config, key)} must be above 0"
+    if not 0 < config.usecase.val_share < 1:
+        yield f"usecase.val_share={config.usecase.val_share} must lie between 0 and 1"
+
+
+def _choice_problems(config: Config) -> Iterator[str]:
+    metric = config.evaluation.metric
+    if metric not in METRICS:
+        yield f"evaluation.metric={metric} must be one of {', '.join(METRICS)}"
+    window_px = config.radiometry.lee_filter_px
+    if window_px and window_px % 2 == 0:
+        yield f"radiometry.lee_filter_px={window_px} must be odd, or 0 for off"
+    scene = config.usecase.scene_pattern
+    try:
+        pattern = re.compile(scene)
+    except re.error as error:
+        yield f"usecase.scene_pattern={scene!r} is no regular expression: {error}"
+    else:
+        if pattern.pattern and "scene" not in pattern.groupindex:
+            yield (
+                f"usecase.scene_pattern={config.usecase.scene_pattern!r} must have a group named"
+                " scene, such as (?P<scene>.+)_\\d+"
+            )
+
+
+def _group_problems(config: Config) -> Iterator[str]:
+    yield from _radiometry_problems(config.radiometry)
+    yield from _solver_problems(config.solver)
+    yield from _augment_problems(config)
+    classes = config.usecase.classes
+    if classes is not None and (not classes or len(set(classes)) != len(classes)):
+        yield f"usecase.classes={classes} must name at least one class, each once"
+    if not _are_sizes_per_level(config.model.anchor_sizes):
+        yield (
+            f"model.anchor_sizes={config.model.anchor_sizes} must hold a list of numbers above 0"
+            " per feature level, such as [[8],[16],[32],[64],[128]]"
+        )
+    if not config.model.anchor_ratios or min(config.model.anchor_ratios) <= 0:
+        yield f"model.anchor_ratios={config.model.anchor_ratios} must hold numbers above 0"
+
+
+def _are_sizes_per_level(sizes: list[Any]) -> bool:
+    """Tell whether sizes is [[number above 0, ...], ...]."""
+    levels_are_lists = bool(sizes) and all(isinstance(level, list) and level for level in sizes)
+    return levels_are_lists and all(
+        isinstance(size, int | float) and size > 0 for level in sizes for size in level
+    )
+
+
+def _radiometry_problems(radiometry: RadiometryConfig) -> Iterator[str]:
+    per_channel = {"low": radiometry.low, "high": radiometry.high}
+    per_channel |= {"mean": radiometry.mean, "std": radiometry.std}
+    for name, values in per_channel.items():
+        if values is not None and len(values) != radiometry.channels:
+            yield (
+                f"radiometry.{name}={values} must hold one number for each of"
+                f" radiometry.channels={radiometry.channels}"
+            )
+    if min(radiometry.std, default=1) <= 0:
+        yield f"radiometry.std={radiometry.std} must be above 0"
+    low, high = radiometry.low, radiometry.high
+    if (
+        low is not None
+        and high is not None
+        and any(a >= b for a, b in zip(low, high, strict=False))
+    ):
+        yield f"radiometry.low={low} must lie below radiometry.high={high}"
+    percentiles = radiometry.percentiles
+    rising = len(percentiles) == 2 and 0 <= percentiles[0] < percentiles[1] <= 100  # noqa: PLR2004
+    if not rising:
+        yield f"radiometry.percentiles={percentiles} must be two rising numbers in [0, 100]"
+
+
+def _solver_problems(solver: SolverConfig) -> Iterator[str]:
+    if sorted(solver.steps) != solver.steps or min(solver.steps, default=1) < 1:
+        yield f"solver.steps={solver.steps} must rise and be above 0"
+
+
+def _augment_problems(config: Config) -> Iterator[str]:
+    augment, classes = config.augment, config.usecase.classes
+    if min(augment.min_size_train, default=16) < 16:  # noqa: PLR2004 - one stride-16 cell
+        yield f"augment.min_size_train={augment.min_size_train} must hold sizes of 16 px or more"
+    class_aware = augment.mapper is MapperKind.class_aware
+    if class_aware and classes is not None and len(classes) == 1:
+        yield one_class_sentence(classes)
+    if augment.policies and not class_aware:
+        yield "augment.policies are set, but augment.mapper=plain gives all images the same"
+
+
+def one_class_sentence(classes: list[str]) -> str:
+    """Say why class-aware augmentation makes no sense on one class."""
+    return (
+        f"augment.mapper=class_aware gives each class augmentations of its own, but there is only"
+        f" the class {classes[0]!r}; use augment.mapper=plain, for instance with augment=sar_ships"
+    )

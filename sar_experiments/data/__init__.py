@@ -1,0 +1,1 @@
+"""From files on disk to what the model is fed, in the order data walks."""

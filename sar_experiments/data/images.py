@@ -1,0 +1,359 @@
+"""Image files to arrays and back: PNG, JPEG, TIFF and GeoTIFF, no value changed on the way.
+
+An image is (H, W, C) in the dtype of the file, channels in file order (red, green, blue where
+the file is in colour). Nothing is rotated, rescaled or narrowed to 8 bits. A file that is not
+whole is refused rather than read in part.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+import zlib
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from sar_experiments.errors import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+Image = NDArray[Any]
+"""(H, W, C) of one of DTYPES."""
+
+DTYPES = ("uint8", "uint16", "int16", "float32", "float64")
+"""What a file may store."""
+
+PNG_SUFFIXES = (".png",)
+JPEG_SUFFIXES = (".jpg", ".jpeg")
+TIFF_SUFFIXES = (".tif", ".tiff")
+SUFFIXES = PNG_SUFFIXES + JPEG_SUFFIXES + TIFF_SUFFIXES
+"""File names that can be read, in lower case."""
+
+# One setting for all PNG files: the fastest level, as speckle hardly compresses.
+_PNG_SETTINGS = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+
+_TILE_PX = 256
+_COLOUR = 3  # channels
+_GRAY_OR_COLOUR = (1, _COLOUR)
+
+
+def read_image(path: Path | Sequence[Path]) -> Image:
+    """Read one file, or one file per polarisation.
+
+    Alpha of a PNG is dropped and its palette expanded; a TIFF keeps all its bands.
+
+    Args:
+        path: A file, or files of equal size and dtype that are stacked along the channels.
+
+    Returns:
+        (H, W, C) in the dtype of the file, contiguous.
+
+    Raises:
+        DatasetError: A file is missing, empty, cut short, of an unknown kind or dtype, or does
+            not fit the first one.
+    """
+    if isinstance(path, str | os.PathLike):
+        return _read_one(Path(path))
+    paths = [Path(each) for each in path]
+    if not paths:
+        raise DatasetError("the list of files of an image is empty; name one per polarisation")
+    images = [_read_one(each) for each in paths]
+    for other, image in zip(paths[1:], images[1:], strict=True):
+        _check_match(paths[0], images[0], other, image)
+    return np.concatenate(images, axis=2)
+
+
+def image_size(path: Path) -> tuple[int, int, int]:
+    """Return height, width and channels, as ``read_image`` would give them, from the header.
+
+    Raises:
+        DatasetError: The file is missing, empty, of an unknown kind, or has no readable header.
+    """
+    path = Path(path)
+    if _kind(path) == "png":
+        with _opened(path).open("rb") as file:
+            width, height, _, colour_type = _png_header(path, file.read(_PNG_HEADER.size))
+        return height, width, _PNG_CHANNELS[colour_type]
+    with _open_raster(path) as raster:
+        channels = raster.count
+        if _kind(path) == "jpeg":
+            channels = min(channels, _COLOUR)  # the four inks of CMYK become three colours
+        return raster.height, raster.width, channels
+
+
+def read_nodata(path: Path) -> float | None:
+    """Return the value that marks no data in a GeoTIFF; None where none is declared.
+
+    Raises:
+        DatasetError: The file is missing, empty, of an unknown kind, or has no readable header.
+    """
+    path = Path(path)
+    if _kind(path) != "tiff":
+        _opened(path)
+        return None
+    with _open_raster(path) as raster:
+        return None if raster.nodata is None else float(raster.nodata)
+
+
+def write_image(path: Path, pixels: Image) -> None:
+    """Write a PNG or a TIFF, whole or not at all.
+
+    Args:
+        path: The suffix decides. An existing file is replaced.
+        pixels: (H, W) or (H, W, C). PNG takes uint8 and uint16 of 1 or 3 channels, TIFF any of
+            DTYPES and any number of channels.
+
+    Raises:
+        ValueError: The format cannot store such pixels without loss.
+    """
+    path, pixels = Path(path), _with_channels(pixels)
+    suffix = path.suffix.lower()
+    if suffix in PNG_SUFFIXES:
+        _write_png(path, pixels)
+    elif suffix in TIFF_SUFFIXES:
+        _write_tiff(path, pixels)
+    else:
+        accepted = ", ".join(PNG_SUFFIXES + TIFF_SUFFIXES)
+        msg = f"{path} must end in one of {accepted} to be written"
+        raise ValueError(msg)
+
+
+def write_geotiff(
+    path: Path,
+    pixels: Image,
+    *,
+    transform: tuple[float, float, float, float, float, float],
+    crs: str,
+    nodata: float | None,
+    tags: Mapping[str, str],
+) -> None:
+    """Write a tiled, deflate-compressed GeoTIFF, whole or not at all.
+
+    Args:
+        path: An existing file is replaced.
+        pixels: (H, W) or (H, W, C) of one of DTYPES.
+        transform: ``a, b, c, d, e, f``: column, row to ``a * column + b * row + c`` (x) and
+            ``d * column + e * row + f`` (y); the corner of a pixel, not its centre.
+        crs: Such as ``EPSG:32611``.
+        nodata: The value that marks no data; None declares none.
+        tags: Text that travels with the file.
+
+    Raises:
+        ValueError: The dtype is not one of DTYPES.
+    """
+    profile = {"transform": rasterio.Affine(*transform), "crs": crs, "nodata": nodata}
+    _write_tiff(Path(path), _with_channels(pixels), tags, **profile)
+
+
+# --- Reading ---------------------------------------------------------------------------------
+
+
+def _read_one(path: Path) -> Image:
+    kind = _kind(path)
+    if kind == "tiff":
+        return _read_tiff(path)
+    encoded = _opened(path).read_bytes()
+    gray = _check_png(path, encoded) if kind == "png" else _check_jpeg(path, encoded)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        msg = f"{path} cannot be decoded: {error}"
+        raise DatasetError(msg) from error
+    if pixels is None:
+        msg = f"{path} cannot be decoded; it must be a whole {kind.upper()} file"
+        raise DatasetError(msg)
+    _check_dtype(path, pixels.dtype.name)
+    if pixels.ndim == 2:  # noqa: PLR2004 - rows and columns
+        return np.ascontiguousarray(pixels[:, :, None])
+    # OpenCV gives blue, green, red, alpha; gray with alpha comes as colour.
+    return np.ascontiguousarray(pixels[:, :, :1] if gray else pixels[:, :, 2::-1])
+
+
+def _read_tiff(path: Path) -> Image:
+    with _open_raster(path) as raster:
+        for dtype in raster.dtypes:
+            _check_dtype(path, dtype)
+        try:
+            bands = raster.read()
+        except RasterioError as error:
+            msg = f"{path} is cut short or damaged: {error}"
+            raise DatasetError(msg) from error
+    return np.ascontiguousarray(np.moveaxis(bands, 0, 2))
+
+
+@contextmanager
+def _open_raster(path: Path) -> Iterator[Any]:
+    """Open with GDAL, silent about rasters without coordinates: most chips have none."""
+    _opened(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            raster = rasterio.open(path)
+        except RasterioError as error:
+            msg = f"{path} has no readable header: {error}"
+            raise DatasetError(msg) from error
+        with raster:
+            yield raster
+
+
+def _opened(path: Path) -> Path:
+    """Return the path of a file that is there and not empty."""
+    if not path.is_file():
+        msg = f"{path} is missing"
+        raise DatasetError(msg)
+    if path.stat().st_size == 0:
+        msg = f"{path} is empty (0 bytes)"
+        raise DatasetError(msg)
+    return path
+
+
+def _kind(path: Path) -> str:
+    kinds = {"png": PNG_SUFFIXES, "jpeg": JPEG_SUFFIXES, "tiff": TIFF_SUFFIXES}
+    for kind, suffixes in kinds.items():
+        if path.suffix.lower() in suffixes:
+            return kind
+    msg = f"{path} must end in one of {', '.join(SUFFIXES)}"
+    raise DatasetError(msg)
+
+
+def _check_dtype(path: Path, dtype: str) -> None:
+    if dtype.startswith("complex"):
+        msg = f"{path} stores {dtype}; take the amplitude |z| first and store one of"
+        msg = f"{msg} {', '.join(DTYPES)}"
+        raise DatasetError(msg)
+    if dtype not in DTYPES:
+        msg = f"{path} stores {dtype}; accepted are {', '.join(DTYPES)}"
+        raise DatasetError(msg)
+
+
+def _check_match(first: Path, expected: Image, path: Path, image: Image) -> None:
+    if image.shape[:2] == expected.shape[:2] and image.dtype == expected.dtype:
+        return
+    msg = (
+        f"{path} is {image.shape[0]} x {image.shape[1]} {image.dtype}, but {first} is"
+        f" {expected.shape[0]} x {expected.shape[1]} {expected.dtype}; the files of one image"
+        " must agree"
+    )
+    raise DatasetError(msg)
+
+
+# --- Is it whole? Decoders fill the missing rest of a file with gray and say nothing ------------
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_HEADER = struct.Struct(">8s4x4sIIBB")  # signature, IHDR, width, height, bits, colour type
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}  # colour type -> channels without alpha
+_PNG_GRAY_WITH_ALPHA = 4
+_PNG_CHUNK = struct.Struct(">I4s")
+_PNG_CRC = struct.Struct(">I")
+
+_JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+
+
+def _png_header(path: Path, encoded: bytes) -> tuple[int, int, int, int]:
+    """Return width, height, bits per sample and colour type."""
+    if len(encoded) >= _PNG_HEADER.size:
+        signature, name, *numbers = _PNG_HEADER.unpack_from(encoded)
+        width, height, bits, colour_type = numbers
+        if signature == _PNG_SIGNATURE and name == b"IHDR" and colour_type in _PNG_CHANNELS:
+            return width, height, bits, colour_type
+    msg = f"{path} has no readable header; it must be a PNG file"
+    raise DatasetError(msg)
+
+
+def _check_png(path: Path, encoded: bytes) -> bool:
+    """Refuse a PNG with a chunk missing or damaged; tell whether it is gray with alpha."""
+    *_, colour_type = _png_header(path, encoded)
+    position, name = len(_PNG_SIGNATURE), b""
+    while name != b"IEND":
+        end = position + _PNG_CHUNK.size
+        if end > len(encoded):
+            break
+        length, name = _PNG_CHUNK.unpack_from(encoded, position)
+        checked = memoryview(encoded)[position + 4 : end + length]
+        position = end + length + _PNG_CRC.size
+        if position > len(encoded):
+            break
+        if _PNG_CRC.unpack_from(encoded, end + length)[0] != zlib.crc32(checked):
+            msg = f"{path} is damaged: the checksum of its part {name!r} does not fit"
+            raise DatasetError(msg)
+    else:
+        return colour_type == _PNG_GRAY_WITH_ALPHA
+    msg = f"{path} is cut short after {len(encoded)} bytes; a PNG ends with a part IEND"
+    raise DatasetError(msg)
+
+
+def _check_jpeg(path: Path, encoded: bytes) -> bool:
+    """Refuse a JPEG whose last scan has no end; False, as JPEG knows no alpha."""
+    if not encoded.startswith(_JPEG_START):
+        msg = f"{path} has no readable header; it must be a JPEG file"
+        raise DatasetError(msg)
+    # Neither marker can occur inside a scan, and a thumbnail lies before the image's scan.
+    if encoded.rfind(_JPEG_END) < encoded.rfind(_JPEG_SCAN):
+        msg = f"{path} is cut short after {len(encoded)} bytes; a JPEG ends with the marker FF D9"
+        raise DatasetError(msg)
+    return False
+
+
+# --- Writing ---------------------------------------------------------------------------------
+
+
+def _write_png(path: Path, pixels: Image) -> None:
+    channels, dtype = pixels.shape[2], pixels.dtype.name
+    if dtype not in {"uint8", "uint16"} or channels not in _GRAY_OR_COLOUR:
+        msg = (
+            f"{path} cannot hold {channels} channels of {dtype}; a PNG takes 1 or 3 of uint8 or"
+            " uint16, a TIFF any"
+        )
+        raise ValueError(msg)
+    ordered = np.ascontiguousarray(pixels[:, :, ::-1])  # OpenCV wants blue first
+    _, encoded = cv2.imencode(".png", ordered, _PNG_SETTINGS)
+    with _replacing(path) as partial:
+        partial.write_bytes(encoded.tobytes())
+
+
+def _write_tiff(
+    path: Path,
+    pixels: Image,
+    tags: Mapping[str, str] | None = None,
+    **profile: Any,  # noqa: ANN401 - rasterio's profile holds values of many types
+) -> None:
+    height, width, channels = pixels.shape
+    if pixels.dtype.name not in DTYPES:
+        msg = f"{path} cannot be written as {pixels.dtype}; accepted are {', '.join(DTYPES)}"
+        raise ValueError(msg)
+    if min(height, width) >= _TILE_PX:
+        profile |= {"tiled": True, "blockxsize": _TILE_PX, "blockysize": _TILE_PX}
+    profile |= {"driver": "GTiff", "compress": "deflate", "dtype": pixels.dtype.name}
+    profile |= {"height": height, "width": width, "count": channels}
+    with _replacing(path) as partial, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(partial, "w", **profile) as raster:
+            raster.write(np.moveaxis(pixels, 2, 0))
+            raster.update_tags(**(tags or {}))
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Yield a name beside ``path`` to write to; renamed to it at the end, removed on failure."""
+    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _with_channels(pixels: Image) -> Image:
+    if pixels.ndim not in (2, 3) or pixels.size == 0:
+        msg = f"pixels of shape {pixels.shape} must be (H, W) or (H, W, C) and not empty"
+        raise ValueError(msg)
+    return pixels.reshape(*pixels.shape[:2], -1)

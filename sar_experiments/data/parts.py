@@ -1,0 +1,125 @@
+"""FRONT DOOR read_parts(): a use case's training, validation and test data."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sar_experiments import run_folder
+from sar_experiments.data.annotations import (
+    Dataset,
+    limit_empty,
+    read_dataset,
+    split_by_scene,
+    write_coco,
+)
+from sar_experiments.data.simulator import SimulatorSettings, simulate_dataset
+from sar_experiments.errors import ConfigError, DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sar_experiments.config import SimulatorConfig, SplitConfig, UsecaseConfig
+
+logger = logging.getLogger(__name__)
+
+
+def read_parts(usecase: UsecaseConfig, *, folder: Path | None = None) -> dict[str, Dataset]:
+    """Read the parts that the use case has, all with the same classes in the same order.
+
+    Without annotations for validation, a share of the training scenes validates; that split is
+    written to ``folder`` as train.json and val.json, so that anyone can see and reuse it.
+
+    Args:
+        usecase: Where the data is.
+        folder: Run folder for a split that is made here; None writes nothing.
+
+    Returns:
+        ``train``, ``val`` and, where the use case has one, ``test``; as the files have them.
+
+    Raises:
+        DatasetError: A file is missing or broken, or there is nothing to learn from.
+        ConfigError: The use case names no data.
+    """
+    train = _read("train", usecase.train, usecase, usecase.classes)
+    if train is None:
+        msg = f"usecase={usecase.name}: usecase.train.images and .annotations are not set"
+        raise ConfigError(msg)
+    # Classes that the training data has decide for all parts, whatever ids their files give them.
+    val = _read("val", usecase.val, usecase, train.classes)
+    test = _read("test", usecase.test, usecase, train.classes)
+    if val is None:
+        train, val = split_by_scene(train, val_share=usecase.val_share, seed=usecase.split_seed)
+        logger.info(
+            "split by scene (seed %d): %d images train, %d validate",
+            usecase.split_seed,
+            len(train.samples),
+            len(val.samples),
+        )
+        if folder is not None:
+            write_coco(train, folder / run_folder.TRAIN_SPLIT)
+            write_coco(val, folder / run_folder.VAL_SPLIT)
+    parts = {"train": train, "val": val}
+    return parts if test is None else {**parts, "test": test}
+
+
+def to_learn_from(train: Dataset, usecase: UsecaseConfig) -> Dataset:
+    """Return the training part without surplus empty images.
+
+    Raises:
+        DatasetError: No image has an object.
+    """
+    train = limit_empty(train, usecase.max_empty_share, usecase.split_seed)
+    if not any(sample["annotations"] for sample in train.samples):
+        msg = f"{train.source} has no object in any image: there is nothing to learn"
+        raise DatasetError(msg)
+    return train
+
+
+def describe(part: Dataset) -> str:
+    """Say in one line what a part holds."""
+    counts = part.class_counts()
+    objects = ", ".join(f"{name} {count}" for name, count in counts.items())
+    images = f"{len(part.samples)} images, {part.empty_share():.0%} without objects"
+    return f"{part.name}: {images}; {sum(counts.values())} objects ({objects})"
+
+
+def simulate(
+    simulator: SimulatorConfig, progress: Callable[[int, int], None] | None = None
+) -> Path:
+    """Make the simulator's dataset, unless it is there already, and return its folder.
+
+    Raises:
+        ConfigError: The settings cannot be meant.
+        DatasetError: The folder holds other data.
+    """
+    values = asdict(simulator)
+    folder = Path(values.pop("folder"))
+    values["classes"] = tuple(values["classes"])
+    try:
+        settings = SimulatorSettings(**values)
+    except ValueError as error:
+        msg = f"usecase.simulator: {error}"
+        raise ConfigError(msg) from error
+    simulate_dataset(settings, folder, progress=progress)
+    return folder
+
+
+def _read(
+    name: str,
+    part: SplitConfig,
+    usecase: UsecaseConfig,
+    classes: list[str] | tuple[str, ...] | None,
+) -> Dataset | None:
+    if part.annotations is None or part.images is None:
+        return None
+    dataset = read_dataset(
+        Path(part.annotations),
+        Path(part.images),
+        name=f"{usecase.name}_{name}",
+        classes=classes,
+        scene_pattern=usecase.scene_pattern,
+    )
+    return replace(dataset, name=name)

@@ -1,0 +1,1 @@
+"""Evaluation: detections against the truth, as numbers."""

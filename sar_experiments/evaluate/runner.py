@@ -1,0 +1,59 @@
+"""FRONT DOOR detect(): a model over a loader, as detections per image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from detectron2.evaluation import inference_context
+from detectron2.utils import comm
+
+from sar_experiments.detections import Detections
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+def detect(
+    model: torch.nn.Module,
+    loader: Iterable[list[dict[str, Any]]],
+    *,
+    max_detections: int,
+    on_image: Callable[[], None] | None = None,
+) -> dict[int, Detections]:
+    """Run the model over every image once, in evaluation mode, and put its mode back.
+
+    Args:
+        model: Detectron2 model; maps a list of inputs to a list of ``{"instances": ...}``.
+        loader: Batches of model inputs with ``image_id``, ``height`` and ``width``; one share of
+            them on each rank.
+        max_detections: Kept per image, best first.
+        on_image: Called after each image, for a progress bar.
+
+    Returns:
+        image id -> detections in pixels of the file; on rank 0 those of all ranks, else none.
+    """
+    found: dict[int, Detections] = {}
+    was_training = model.training
+    try:
+        with inference_context(model), torch.no_grad():
+            for batch in loader:
+                for record, output in zip(batch, model(batch), strict=True):
+                    found[int(record["image_id"])] = _best(output["instances"], max_detections)
+                    if on_image is not None:
+                        on_image()
+    finally:  # Detectron2's context leaves the model in evaluation mode after an exception
+        model.train(was_training)
+    gathered = comm.gather(found)
+    return {image: each for part in gathered for image, each in part.items()}
+
+
+def _best(instances: Any, max_detections: int) -> Detections:  # noqa: ANN401 - Detectron2's
+    instances = instances.to("cpu")
+    found = Detections.of(
+        instances.pred_boxes.tensor.numpy(),
+        instances.scores.numpy(),
+        instances.pred_classes.numpy(),
+    )
+    order = (-found.scores).argsort(kind="stable")[:max_detections]
+    return found.select(order)

@@ -1,0 +1,1 @@
+"""The detector: built by Detectron2 from our config, its weights loaded, adapted and saved."""

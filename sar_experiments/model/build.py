@@ -1,0 +1,119 @@
+"""FRONT DOOR build_model(), detectron2_config(): the only yacs in the house."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+with warnings.catch_warnings():
+    # Detectron2 scripts one function at import; new PyTorch deprecates scripting altogether.
+    warnings.filterwarnings("ignore", message=r".*torch\.jit\.script.*", category=FutureWarning)
+    from detectron2 import model_zoo
+    from detectron2.config import CfgNode, get_cfg
+    from detectron2.modeling import build_model as build_detectron2_model
+
+import sar_experiments.model.backbones  # noqa: F401 - registers them with Detectron2
+from sar_experiments.detectron2_keys import check_detectron2_keys, fit_detectron2_values
+from sar_experiments.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    import torch
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a detector is built from; plain values, so that a checkpoint can carry it.
+
+    Attributes:
+        base: Detectron2 zoo config under the tree, or None.
+        tree: Detectron2's keys, laid over the base.
+        classes: Class names in the order of the network's outputs.
+    """
+
+    base: str | None
+    tree: Mapping[str, Any]
+    classes: tuple[str, ...]
+
+
+def detectron2_config(spec: ModelSpec, *, device: str) -> CfgNode:
+    """Return the frozen yacs config: Detectron2's defaults, the base, the tree, the classes.
+
+    Raises:
+        ConfigError: A key does not exist, has the wrong type, or the base is not in the zoo.
+    """
+    problems = check_detectron2_keys(spec.tree)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    cfg = get_cfg()
+    if spec.base is not None:
+        cfg.merge_from_file(_base_file(spec.base))
+    cfg.merge_from_other_cfg(CfgNode(fit_detectron2_values(spec.tree, cfg)))
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(spec.classes)
+    cfg.MODEL.RETINANET.NUM_CLASSES = len(spec.classes)
+    cfg.MODEL.DEVICE = device
+    cfg.MODEL.WEIGHTS = ""  # loaded by model/weights.py, which adapts the stem
+    cfg.VIS_PERIOD = 0  # Detectron2's training pictures take 8-bit RGB only
+    cfg.freeze()
+    return cfg
+
+
+def build_model(cfg: CfgNode) -> torch.nn.Module:
+    """Build the detector with random weights on the device that the config names.
+
+    Raises:
+        ConfigError: Detectron2 cannot build it; its reason is passed on.
+    """
+    try:
+        model: torch.nn.Module = build_detectron2_model(cfg)
+    except (AssertionError, KeyError, ValueError) as error:
+        name = cfg.MODEL.META_ARCHITECTURE
+        msg = f"Detectron2 cannot build {name} from these d2 keys: {error or type(error).__name__}"
+        raise ConfigError(msg) from error
+    return model
+
+
+def has_masks(cfg: CfgNode) -> bool:
+    """Tell whether the detector learns outlines as well as boxes."""
+    return bool(cfg.MODEL.MASK_ON)
+
+
+def zoo_url(base: str | None) -> str:
+    """Return where the model zoo keeps the COCO-pretrained weights of a base.
+
+    Raises:
+        ConfigError: The base has none.
+    """
+    try:
+        url: str = model_zoo.get_checkpoint_url(base)
+    except (RuntimeError, AttributeError) as error:
+        msg = (
+            f"model.weights=zoo, but the zoo has no weights for model.base={base};"
+            " set model.weights=none or to a checkpoint"
+        )
+        raise ConfigError(msg) from error
+    return url
+
+
+def summary(model: torch.nn.Module) -> str:
+    """Describe the model in one line: parameters, trainable and in all."""
+    count = sum(p.numel() for p in model.parameters())
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return (
+        f"{type(model).__name__}, {count / 1e6:.2f} M parameters, {trainable / 1e6:.2f} M trainable"
+    )
+
+
+def _base_file(base: str) -> str:
+    try:
+        path: str = model_zoo.get_config_file(base)
+    except RuntimeError as error:
+        msg = (
+            f"model.base={base} is not in Detectron2's model zoo; accepted are paths such as"
+            " COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml, or null"
+        )
+        raise ConfigError(msg) from error
+    return path

@@ -1,0 +1,1 @@
+"""Prediction on whole scenes: windows in, one box per object out."""

@@ -1,0 +1,248 @@
+"""What a run leaves behind: names, result.json, versions; each file written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from sar_experiments.errors import CheckpointError
+
+CONFIG = "config.yaml"
+DETECTRON2 = "detectron2.yaml"
+TRAIN_LOG = "train.log"
+METRICS = "metrics.jsonl"
+MODEL_BEST = "model_best.pth"
+MODEL_FINAL = "model_final.pth"
+LAST_CHECKPOINT = "last_checkpoint"
+DETECTIONS = "detections.json"
+RESULT = "result.json"
+CHECK = "check.json"
+TRAIN_SPLIT = "train_split.json"
+VAL_SPLIT = "val_split.json"
+
+STATUSES = ("running", "completed", "failed", "diverged", "interrupted")
+CAUSES = ("", "user", "exception", "killed", "exit", "oom")
+
+PACKAGES = ("sar-experiments", "torch", "torchvision", "detectron2", "hydra-core", "numpy")
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run goes or went: the content of result.json.
+
+    Attributes:
+        status: One of STATUSES.
+        task: What the run does.
+        why: One sentence where it did not complete.
+        cause: One of CAUSES: a user's mistake, a Python exception, a signal, an exit code without
+            a word, too little memory; empty where it completed or goes on.
+        metrics: Name -> value; None where a metric has no meaning on the data.
+        config_hash: Of the config without what does not change the result.
+        overrides: What the command line changed.
+        seconds: Wall time of the last process.
+        gpus: Leased GPUs; empty on the CPU.
+        git_commit: Of the checkout that holds the package, "+dirty" with changes; None outside.
+        versions: Python and package versions.
+        host: Name of the machine.
+        pid: Process that runs the task.
+        pid_start: Its start time in kernel ticks, which tells a reused pid.
+        started: Time of the start, ISO 8601, UTC.
+        ended: Time of the end; empty while it goes on.
+        log_tail: Last lines of train.log where it failed.
+        details: More, for instance losses and files of a divergence.
+    """
+
+    status: str
+    task: str
+    why: str = ""
+    cause: str = ""
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    config_hash: str = ""
+    overrides: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    gpus: list[str] = field(default_factory=list)
+    git_commit: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    host: str = ""
+    pid: int = 0
+    pid_start: int = 0
+    started: str = ""
+    ended: str = ""
+    log_tail: list[str] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all: a reader sees the old content or the new one."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with unfinished.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON atomically; NaN and infinity, which JSON does not have, become null."""
+    write_atomically(path, json.dumps(_finite(content), indent=1, default=str) + "\n")
+
+
+def read_result(folder: Path) -> Result | None:
+    """Return the result of a run folder; None where there is none or it cannot be read.
+
+    Unknown keys, which a newer version may write, are left out.
+    """
+    try:
+        content = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    known = {each.name for each in fields(Result)}
+    if not isinstance(content, dict) or not {"status", "task"} <= content.keys():
+        return None
+    return Result(**{key: value for key, value in content.items() if key in known})
+
+
+def write_result(folder: Path, result: Result) -> None:
+    """Write result.json."""
+    write_json(folder / RESULT, asdict(result))
+
+
+def update_result(folder: Path, **changes: Any) -> Result:  # noqa: ANN401 - fields of Result
+    """Change fields of result.json, which must exist, and return the new result."""
+    result = read_result(folder)
+    assert result is not None, f"{folder / RESULT} is written when a run starts"
+    result = replace(result, **changes)
+    write_result(folder, result)
+    return result
+
+
+def new_result(*, task: str, config_hash: str, overrides: Sequence[str]) -> Result:
+    """Return the result of a run that starts now."""
+    return Result(
+        status="running",
+        task=task,
+        config_hash=config_hash,
+        overrides=list(overrides),
+        git_commit=git_commit(),
+        versions=versions(),
+        host=socket.gethostname(),
+        started=now(),
+    )
+
+
+def config_hash(config: Mapping[str, Any], *, exclude: Sequence[str]) -> str:
+    """Return 12 hex digits that two configs share if they make the same result.
+
+    Args:
+        config: Plain values.
+        exclude: Top-level keys that do not change the result.
+    """
+    kept = {key: value for key, value in config.items() if key not in exclude}
+    canonical = json.dumps(kept, sort_keys=True, default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def resolve_weights(path: Path) -> Path:
+    """Return the checkpoint file that a run folder or a file means.
+
+    Raises:
+        CheckpointError: There is none; says what was found and what is accepted.
+    """
+    if path.is_file():
+        return path
+    if not path.exists():
+        msg = f"{path} does not exist; accepted are a run folder or a checkpoint file"
+        raise CheckpointError(msg)
+    for name in (MODEL_BEST, MODEL_FINAL):
+        if (path / name).is_file():
+            return path / name
+    runs = sorted(found.parent.name for found in path.glob(f"*/{RESULT}"))
+    if runs:
+        msg = f"{path} is a sweep, not a run; give one of its runs: {', '.join(runs[:10])}"
+    elif (path / RESULT).is_file():
+        status = getattr(read_result(path), "status", "unreadable")
+        msg = f"{path} is a run without {MODEL_BEST} (status {status})"
+    else:
+        msg = f"{path} holds neither {MODEL_BEST} nor {MODEL_FINAL}: not a run folder"
+    raise CheckpointError(msg)
+
+
+def is_alive(result: Result) -> bool:
+    """Tell whether the run's process still goes on; only its own host can tell."""
+    if result.status != "running" or result.host != socket.gethostname() or not result.pid:
+        return False
+    return process_start(result.pid) == result.pid_start != 0
+
+
+def process_start(pid: int) -> int:
+    """Return when a process started, in kernel ticks since boot; 0 if it does not run."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    state, *rest = text.rpartition(")")[2].split()
+    return 0 if state == "Z" else int(rest[18])  # field 22 of proc(5), starttime
+
+
+def now() -> str:
+    """Return the time, ISO 8601, UTC, whole seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions that results depend on, without importing the packages."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+@cache
+def git_commit() -> str | None:
+    """Return the commit of the checkout that holds the package; None outside one."""
+    package = Path(__file__).resolve().parent
+    if not (package.parent / ".git").exists():
+        return None
+    try:
+        commit = _git(package, "rev-parse", "HEAD")
+        changed = _git(package, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{commit}+dirty" if changed else commit
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()
+
+
+def _finite(content: object) -> object:
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    if isinstance(content, Mapping):
+        return {str(key): _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return content

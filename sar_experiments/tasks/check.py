@@ -1,0 +1,33 @@
+"""task=check: look the data over before spending GPU hours."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from sar_experiments import run_folder
+from sar_experiments.data.checks import write_figures
+from sar_experiments.tasks.exit_codes import DONE, USER_MISTAKE
+from sar_experiments.tasks.parts import checked, load_parts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sar_experiments.config import Config
+    from sar_experiments.tasks.interruption import Interruption
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: Config, folder: Path, _interruption: Interruption) -> int:
+    """Show the table, write JSON and figures; errors in the data give exit code 2."""
+    report = checked(config, load_parts(config, folder), folder)
+    logger.info("%s", report.as_table())
+    write_figures(report, folder)
+    logger.info("figures and check.json: %s", folder)
+    if report.errors:
+        why = f"{len(report.errors)} errors in the data"
+        run_folder.update_result(folder, status="failed", why=why, cause="user")
+        return USER_MISTAKE
+    run_folder.update_result(folder, status="completed")
+    return DONE

@@ -1,0 +1,78 @@
+"""task=evaluate: measure a checkpoint again."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sar_experiments import run_folder
+from sar_experiments.config import Config, from_plain, to_yaml
+from sar_experiments.errors import ConfigError
+from sar_experiments.model import build, weights
+from sar_experiments.tasks.exit_codes import DONE
+from sar_experiments.tasks.measuring import measure_parts
+from sar_experiments.tasks.parts import load_parts, usable_parts
+
+if TYPE_CHECKING:
+    from sar_experiments.tasks.interruption import Interruption
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: Config, folder: Path, _interruption: Interruption) -> int:
+    """Measure a checkpoint; the network, its classes and radiometry are the checkpoint's."""
+    assert config.weights is not None  # the door checked
+    path = run_folder.resolve_weights(Path(config.weights))
+    about = weights.read_about(path)
+    config = as_trained(config, about, _overrides(folder))
+    run_folder.write_atomically(folder / run_folder.CONFIG, to_yaml(config))
+    parts = usable_parts(config, load_parts(config, folder), folder)
+    spec = build.ModelSpec(config.model.base, config.d2, about.classes)
+    cfg = build.detectron2_config(spec, device=config.hardware.device.name)
+    run_folder.write_atomically(folder / run_folder.DETECTRON2, cfg.dump())
+    model = build.build_model(cfg)
+    weights.load_exactly(model, path)
+    logger.info("model: %s, %s, step %d", config.model.name, path, about.step)
+    measure_parts(config, folder, model, parts)
+    return DONE
+
+
+def as_trained(config: Config, about: weights.About, overrides: list[str]) -> Config:
+    """Return the config of an evaluation: the network of the checkpoint, the data of the command.
+
+    Where the command names no data, it is the data of the run. Image sizes, radiometry, classes
+    and all keys of the model are the checkpoint's, since its weights mean nothing without them.
+
+    Raises:
+        ConfigError: The command asks for another model or radiometry than the checkpoint's.
+    """
+    trained = from_plain(about.config)
+    for group in ("model", "radiometry"):
+        asked = [
+            each for each in overrides if each.lstrip("+").split("=")[0].split(".")[0] == group
+        ]
+        if asked and getattr(config, group) != getattr(trained, group):
+            msg = (
+                f"{', '.join(asked)} differs from what {config.weights} was trained with;"
+                f" leave {group} out, the checkpoint carries its own"
+            )
+            raise ConfigError(msg)
+    names_usecase = any(each.lstrip("+").startswith("usecase") for each in overrides)
+    usecase = config.usecase if names_usecase else trained.usecase
+    if usecase.train.annotations is None and usecase.val.annotations is None:
+        usecase = trained.usecase
+    return replace(
+        config,
+        usecase=replace(usecase, classes=list(about.classes)),
+        model=trained.model,
+        radiometry=trained.radiometry,
+        d2=trained.d2,
+        augment=trained.augment,
+    )
+
+
+def _overrides(folder: Path) -> list[str]:
+    result = run_folder.read_result(folder)
+    return list(result.overrides) if result is not None else []

@@ -1,0 +1,120 @@
+"""Measure a model on the parts of a use case; shared by task=train and task=evaluate."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+from detectron2.utils import comm
+from tqdm import tqdm
+
+from sar_experiments import run_folder
+from sar_experiments.data.loader import eval_loader
+from sar_experiments.data.mapper import SarMapper
+from sar_experiments.data.radiometry import Radiometry
+from sar_experiments.evaluate.metrics import Metrics, coco_results, flat, measure, metrics_table
+from sar_experiments.evaluate.runner import detect
+from sar_experiments.tasks.parts import workers
+from sar_experiments.train.hooks import StopTraining
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import torch
+
+    from sar_experiments.config import Config
+    from sar_experiments.data.annotations import Dataset
+    from sar_experiments.detections import Detections
+    from sar_experiments.tasks.interruption import Interruption
+
+logger = logging.getLogger(__name__)
+
+
+def validation(
+    config: Config, part: Dataset, interruption: Interruption
+) -> Callable[[torch.nn.Module], dict[str, float | None]]:
+    """Return what the training loop calls to evaluate."""
+
+    def validate(model: torch.nn.Module) -> dict[str, float | None]:
+        metrics, _ = measured(config, model, part, interruption)
+        if not comm.is_main_process():
+            return {}
+        logger.info("%s", metrics_table(metrics, part.classes))
+        return flat(metrics)
+
+    return validate
+
+
+def measured(
+    config: Config, model: torch.nn.Module, part: Dataset, interruption: Interruption | None = None
+) -> tuple[Metrics, dict[int, Detections]]:
+    """Run the model over a part and measure what it found.
+
+    Raises:
+        StopTraining: An interruption was requested meanwhile.
+    """
+    loader = eval_loader(
+        part.samples,
+        sar_mapper(config, is_train=False),
+        batch_size=config.evaluation.batch_size,
+        num_workers=workers(config),
+        rank=comm.get_rank(),
+        world_size=comm.get_world_size(),
+    )
+    total = len(part.samples)
+    with tqdm(
+        desc=f"evaluate {part.name}", total=total, disable=not sys.stdout.isatty(), leave=False
+    ) as bar:
+
+        def on_image() -> None:
+            bar.update()
+            if interruption is not None and interruption.requested:
+                raise StopTraining
+
+        detections = detect(
+            model, loader, max_detections=config.evaluation.max_detections, on_image=on_image
+        )
+    evaluation = config.evaluation
+    metrics = measure(
+        part.samples,
+        detections,
+        part.classes,
+        max_detections=evaluation.max_detections,
+        match_iou=evaluation.match_iou,
+    )
+    return metrics, detections
+
+
+def measure_parts(
+    config: Config, folder: Path, model: torch.nn.Module, parts: dict[str, Dataset]
+) -> dict[str, float | None]:
+    """Measure validation and test, write detections.json, show the tables, record the numbers."""
+    found: dict[str, float | None] = {}
+    for name in ("val", "test"):
+        if name not in parts:
+            continue
+        metrics, detections = measured(config, model, parts[name])
+        file = run_folder.DETECTIONS if name == "val" else f"{name}_{run_folder.DETECTIONS}"
+        run_folder.write_json(folder / file, coco_results(detections, None))
+        prefix = "" if name == "val" else f"{name}/"
+        found |= {f"{prefix}{key}": value for key, value in flat(metrics).items()}
+        logger.info(
+            "%s, %d images:\n%s",
+            name,
+            len(parts[name].samples),
+            metrics_table(metrics, parts[name].classes),
+        )
+    run_folder.update_result(folder, status="completed", metrics=found)
+    return found
+
+
+def sar_mapper(config: Config, *, is_train: bool, with_masks: bool = False) -> SarMapper:
+    """Return what turns a sample into a model input; one radiometry for training and evaluation."""
+    return SarMapper(
+        Radiometry.from_config(config.radiometry),
+        config.augment,
+        is_train=is_train,
+        with_masks=with_masks,
+    )

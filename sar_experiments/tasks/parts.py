@@ -1,0 +1,90 @@
+"""The data of a task: simulated where wanted, read, checked, freed of what would spoil a run."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from sar_experiments import run_folder
+from sar_experiments.data import parts as data_parts
+from sar_experiments.data.checks import Report, check_datasets, without_bad_samples
+from sar_experiments.data.loader import default_workers
+from sar_experiments.data.radiometry import Radiometry
+from sar_experiments.errors import DatasetError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sar_experiments.config import Config
+    from sar_experiments.data.annotations import Dataset
+
+logger = logging.getLogger(__name__)
+
+
+def load_parts(config: Config, folder: Path) -> dict[str, Dataset]:
+    """Read the use case's parts, after simulating them where that is wanted."""
+    if config.usecase.simulator is not None:
+        logger.info("simulated data: %s", simulate(config))
+    parts = data_parts.read_parts(config.usecase, folder=folder)
+    for part in parts.values():
+        logger.info("%s", data_parts.describe(part))
+    return parts
+
+
+def usable_parts(config: Config, parts: dict[str, Dataset], folder: Path) -> dict[str, Dataset]:
+    """Return the parts without samples that would spoil a run.
+
+    Raises:
+        DatasetError: There are such samples, and nobody allowed to leave them out.
+    """
+    report = checked(config, parts, folder)
+    if not report.errors:
+        return parts
+    if not config.usecase.ignore_bad_samples:
+        shown = "; ".join(finding.sentence for finding in report.errors[:3])
+        msg = (
+            f"the data has {len(report.errors)} errors: {shown}. task=check shows all;"
+            " usecase.ignore_bad_samples=true leaves such samples out"
+        )
+        raise DatasetError(msg)
+    usable = {}
+    for name, part in parts.items():
+        usable[name], counts = without_bad_samples(part, report)
+        if counts:
+            logger.warning("%s: left out %s", name, counts)
+    return usable
+
+
+def checked(config: Config, parts: dict[str, Dataset], folder: Path) -> Report:
+    """Check the parts and write check.json."""
+    report = check_datasets(
+        parts,
+        radiometry=Radiometry.from_config(config.radiometry),
+        anchor_sizes=config.model.anchor_sizes,
+        workers=default_workers(),
+        cache=None,
+        progress=None,
+    )
+    run_folder.write_json(folder / "check.json", report.as_json())
+    return report
+
+
+def simulate(config: Config) -> Path:
+    """Make the simulator's dataset, with a progress bar, and return its folder."""
+    assert config.usecase.simulator is not None
+    with tqdm(desc="simulate", unit="image", disable=not sys.stdout.isatty(), leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return data_parts.simulate(config.usecase.simulator, show)
+
+
+def workers(config: Config) -> int:
+    """Return the number of loader processes."""
+    wanted = config.hardware.num_workers
+    return default_workers() if wanted is None else wanted

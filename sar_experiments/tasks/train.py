@@ -1,0 +1,162 @@
+"""task=train: train, then evaluate the best checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import torch
+from detectron2.utils import comm
+
+from sar_experiments import run_folder
+from sar_experiments.config import Config, Device, Precision, to_plain
+from sar_experiments.data import parts as data_parts
+from sar_experiments.data.loader import repeat_factors, train_loader
+from sar_experiments.errors import HardwareError
+from sar_experiments.model import build, weights
+from sar_experiments.tasks.exit_codes import DONE, INTERRUPTED
+from sar_experiments.tasks.measuring import measure_parts, sar_mapper, validation
+from sar_experiments.tasks.parts import load_parts, usable_parts, workers
+from sar_experiments.train.loop import Learner, Outcome, Plan, train
+from sar_experiments.train.solver import clip_full_norm, optimizer_and_scheduler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from sar_experiments.data.annotations import Dataset
+    from sar_experiments.tasks.interruption import Interruption
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: Config, folder: Path, interruption: Interruption) -> int:
+    """Train, then evaluate the best checkpoint."""
+    parts = usable_parts(config, load_parts(config, folder), folder)
+    spec = build.ModelSpec(config.model.base, config.d2, parts["train"].classes)
+    cfg = build.detectron2_config(spec, device=config.hardware.device.name)
+    run_folder.write_atomically(folder / run_folder.DETECTRON2, cfg.dump())
+    learner, checkpointer = _learner(config, spec, cfg, folder)
+    validate = validation(config, parts["val"], interruption)
+    loader = _training_loader(config, parts["train"], with_masks=build.has_masks(cfg))
+    _say_plan(config, cfg)
+    interruption.can_wait = True
+    outcome = train(
+        learner,
+        _plan(config, cfg),
+        loader=loader,
+        evaluate=validate,
+        checkpointer=checkpointer,
+        is_interrupted=lambda: interruption.requested,
+    )
+    interruption.can_wait = False
+    if outcome.interrupted or interruption.requested:
+        why = f"interrupted after step {outcome.steps} of {cfg.SOLVER.MAX_ITER}; run again to go on"
+        run_folder.update_result(folder, status="interrupted", why=why)
+        logger.info("%s", why)
+        return INTERRUPTED
+    return _evaluate_best(config, folder, learner.model, parts, outcome)
+
+
+def _training_loader(
+    config: Config, train_part: Dataset, *, with_masks: bool
+) -> Callable[[int], Any]:
+    """Return first step -> endless batches; all augmentation settings are checked here."""
+    train_part = data_parts.to_learn_from(train_part, config.usecase)
+    mapper = sar_mapper(config, is_train=True, with_masks=with_masks)
+    factors = None
+    if config.augment.repeat_threshold > 0:
+        factors = repeat_factors(train_part.samples, config.augment.repeat_threshold)
+    return lambda start_step: train_loader(
+        train_part.samples,
+        mapper,
+        ims_per_batch=config.solver.ims_per_batch,
+        seed=config.seed,
+        num_workers=workers(config),
+        start_step=start_step,
+        rank=comm.get_rank(),
+        world_size=comm.get_world_size(),
+        repeat_factors=factors,
+    )
+
+
+def _learner(
+    config: Config,
+    spec: build.ModelSpec,
+    cfg: Any,  # noqa: ANN401 - yacs
+    folder: Path,
+) -> tuple[Learner, weights.Checkpointer]:
+    torch.manual_seed(config.seed)
+    model = build.build_model(cfg)
+    start = weights.load_pretrained(model, config.model.weights, base=config.model.base)
+    logger.info("model: %s, %s, from %s", config.model.name, build.summary(model), start)
+    optimizer, scheduler = optimizer_and_scheduler(cfg, model, config.solver.optimizer)
+    about = {"config": to_plain(config), "classes": list(spec.classes)}
+    return Learner(model, optimizer, scheduler), weights.Checkpointer(model, folder, about)
+
+
+def _plan(config: Config, cfg: Any) -> Plan:  # noqa: ANN401 - yacs
+    return Plan(
+        max_iter=cfg.SOLVER.MAX_ITER,
+        seed=config.seed,
+        log_period=config.solver.log_period,
+        checkpoint_period=cfg.SOLVER.CHECKPOINT_PERIOD,
+        evaluation_period=config.solver.eval_period,
+        metric=config.evaluation.metric,
+        patience=config.solver.patience,
+        clip_full_norm=clip_full_norm(config.solver),
+        autocast=_autocast(config),
+    )
+
+
+def _autocast(config: Config) -> torch.dtype | None:
+    """Return the type of the forward pass, or None for float32."""
+    wanted = config.hardware.precision
+    if config.hardware.device is not Device.cuda or wanted is Precision.fp32:
+        return None
+    has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    if wanted is Precision.bf16 and not has_bf16:
+        msg = "hardware.precision=bf16, but this GPU has no bf16; accepted are fp16 and fp32"
+        raise HardwareError(msg)
+    if wanted is Precision.fp16:
+        return torch.float16
+    return torch.bfloat16 if has_bf16 else None
+
+
+def _say_plan(config: Config, cfg: Any) -> None:  # noqa: ANN401 - yacs
+    solver = config.solver
+    clip = solver.clip_gradients
+    logger.info(
+        "training: %d steps of %d images, %s, lr %g (%s), clipping %s, seed %d, on %s",
+        cfg.SOLVER.MAX_ITER,
+        cfg.SOLVER.IMS_PER_BATCH,
+        solver.optimizer.name,
+        cfg.SOLVER.BASE_LR,
+        solver.schedule.name,
+        f"by {clip.kind.name} {clip.value:g}" if clip.enabled else "off",
+        config.seed,
+        config.hardware.device.name,
+    )
+
+
+def _evaluate_best(
+    config: Config,
+    folder: Path,
+    model: torch.nn.Module,
+    parts: dict[str, Dataset],
+    outcome: Outcome,
+) -> int:
+    best = folder / run_folder.MODEL_BEST
+    weights.load_exactly(model, best)
+    logger.info(
+        "best checkpoint: %s, step %d of %d, %s %.4f",
+        best,
+        outcome.best_step,
+        outcome.steps,
+        config.evaluation.metric,
+        outcome.best,
+    )
+    measure_parts(config, folder, model, parts)
+    logger.info("run folder: %s", folder)
+    logger.info("curves: tensorboard --logdir %s", folder.parent)
+    return DONE

@@ -1,0 +1,1 @@
+"""Training: Detectron2's loop with our loaders and hooks."""

@@ -1,0 +1,105 @@
+"""Divergence: notice it before the weights are spoilt, explain it, stop."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from detectron2.engine import HookBase
+
+from sar_experiments.errors import DivergedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ADVICE = (
+    "Try a lower solver.base_lr (a tenth), a longer solver.warmup_iters,"
+    " solver.clip_gradients.enabled=true, or task=check for broken images and boxes"
+)
+
+
+class DivergenceGuard(HookBase):
+    """Stop at the first loss or gradient that is not finite, before the optimiser uses it.
+
+    Detectron2 looks at the loss alone, not at gradients, and with asynchronous or periodic metric
+    gathering it looks too late. This hook looks at both in every step, between ``backward`` and
+    ``step``; on CUDA that is one synchronisation, which the gathering of metrics needs anyway.
+    """
+
+    def __init__(self, model: torch.nn.Module, *, clip_full_norm: float | None) -> None:
+        """Watch a model.
+
+        Args:
+            model: The one the trainer calls; with data parallelism, the wrapped one.
+            clip_full_norm: Scale all gradients down to this common norm; None leaves them.
+        """
+        self._model = model
+        self._clip_full_norm = clip_full_norm
+        self._batch: Sequence[dict[str, Any]] = ()
+        self._losses: dict[str, torch.Tensor] = {}
+
+    def before_train(self) -> None:
+        """Start to remember what goes into the model and what comes out."""
+        self._handles = [
+            self._model.register_forward_pre_hook(self._remember_batch),
+            self._model.register_forward_hook(self._remember_losses),
+        ]
+
+    def after_train(self) -> None:
+        """Forget, also after a failure."""
+        for handle in self._handles:
+            handle.remove()
+
+    def after_backward(self) -> None:
+        """Check this step's losses and gradients.
+
+        Raises:
+            DivergedError: One of them is not finite.
+        """
+        scaler = getattr(self.trainer, "grad_scaler", None)
+        if scaler is not None and scaler.is_enabled():
+            scaler.unscale_(self.trainer.optimizer)
+        gradients = [p.grad for p in self._model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        losses = torch.stack([loss.detach().float() for loss in self._losses.values()])
+        # fp16 overflows now and then by design: its scaler skips that step and scales down.
+        suspects = (
+            losses
+            if scaler is not None and scaler.is_enabled()
+            else torch.cat([losses, norm.detach().reshape(1).to(losses)])
+        )
+        if not bool(torch.isfinite(suspects).all()):
+            raise self.diverged("gradient" if bool(torch.isfinite(losses).all()) else "loss")
+        if self._clip_full_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(
+                self._model.parameters(), self._clip_full_norm, norm
+            )
+        self.trainer.storage.put_scalar("grad_norm", float(norm))
+
+    def diverged(self, what: str) -> DivergedError:
+        """Return the error that says what is known of this step.
+
+        Args:
+            what: What stopped being finite: ``loss``, ``gradient`` or ``prediction``.
+        """
+        losses = {name: float(loss.detach()) for name, loss in self._losses.items()}
+        files = [str(record.get("file_name", "")) for record in self._batch]
+        parts = ", ".join(f"{name}={value:.4g}" for name, value in losses.items())
+        broken = [name for name, value in losses.items() if not math.isfinite(value)]
+        blamed = f" ({', '.join(broken)})" if broken else ""
+        sentence = (
+            f"the {what}{blamed} stopped being finite at step {self.trainer.iter}: {parts}."
+            f" {ADVICE}. Images of that batch: {', '.join(files)}"
+        )
+        return DivergedError(sentence, step=int(self.trainer.iter), losses=losses, files=files)
+
+    def _remember_batch(self, _model: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+        self._batch = inputs[0]
+        self._losses = {}
+
+    def _remember_losses(
+        self, model: torch.nn.Module, _inputs: tuple[Any, ...], outputs: dict[str, torch.Tensor]
+    ) -> None:
+        if model.training:
+            self._losses = outputs

@@ -1,0 +1,219 @@
+"""FRONT DOOR train(): Detectron2's trainer with our loaders, our hooks in order, and resume."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from detectron2.engine import AMPTrainer, SimpleTrainer, hooks
+from detectron2.utils import comm
+from detectron2.utils.events import JSONWriter, TensorboardXWriter
+
+from sar_experiments import run_folder
+from sar_experiments.errors import CheckpointError
+from sar_experiments.model.weights import Checkpointer, load_exactly, read_checkpoint
+from sar_experiments.train.guard import DivergenceGuard
+from sar_experiments.train.hooks import (
+    Checkpoints,
+    Progress,
+    SeedEveryStep,
+    StopOnRequest,
+    StopTraining,
+    Validation,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+logger = logging.getLogger(__name__)
+
+Batch = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long training lasts and what happens when, in steps.
+
+    Attributes:
+        max_iter: Steps in all.
+        seed: Of the random draws inside the model.
+        log_period: Between lines of metrics.jsonl.
+        checkpoint_period: Between checkpoints to resume from.
+        evaluation_period: Between evaluations; 0 evaluates at the end alone.
+        metric: What the best checkpoint is chosen by.
+        patience: Evaluations without improvement before stopping; 0 never stops early.
+        clip_full_norm: Common norm that all gradients are scaled down to, or None.
+        autocast: Type of the forward pass on CUDA, or None for float32.
+    """
+
+    max_iter: int
+    seed: int
+    log_period: int
+    checkpoint_period: int
+    evaluation_period: int
+    metric: str
+    patience: int
+    clip_full_norm: float | None = None
+    autocast: torch.dtype | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How training ended.
+
+    Attributes:
+        steps: Optimiser steps of the whole run, those before a resume included.
+        interrupted: A signal asked to stop; the run can be resumed.
+        best: Best validation metric.
+        best_step: Step it was measured at.
+    """
+
+    steps: int
+    interrupted: bool
+    best: float | None
+    best_step: int
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What learns, as built for a run.
+
+    Attributes:
+        model: In training mode, on its device; wrapped where data-parallel.
+        optimizer: Of its trainable parameters.
+        scheduler: Of the learning rate, stepped once per step.
+    """
+
+    model: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: Any
+
+
+def train(
+    learner: Learner,
+    plan: Plan,
+    *,
+    loader: Callable[[int], Iterable[Batch]],
+    evaluate: Callable[[torch.nn.Module], Mapping[str, float | None]],
+    checkpointer: Checkpointer,
+    is_interrupted: Callable[[], bool],
+) -> Outcome:
+    """Train until max_iter, early stop, interruption or divergence.
+
+    Starts from the run folder's last checkpoint where there is one.
+
+    Args:
+        learner: Model, optimiser and schedule.
+        plan: How long, and what happens when.
+        loader: First step -> endless batches from that step on.
+        evaluate: Model -> validation metrics; leaves the model in training mode.
+        checkpointer: Bound to the run folder.
+        is_interrupted: Asked after every step.
+
+    Raises:
+        DivergedError: A loss or gradient stopped being finite.
+        CheckpointError: The last checkpoint is broken or is not of this model.
+    """
+    folder = Path(checkpointer.save_dir)
+    resumed = _read_last_checkpoint(folder, checkpointer.model)
+    start_step = int(resumed["iteration"]) + 1 if resumed is not None else 0
+    trainer = _trainer(learner, plan, loader(start_step))
+    guard = DivergenceGuard(learner.model, clip_full_norm=plan.clip_full_norm)
+    validation = Validation(
+        evaluate,
+        checkpointer,
+        period=plan.evaluation_period,
+        metric=plan.metric,
+        patience=plan.patience,
+    )
+    checkpoints = Checkpoints(checkpointer, period=plan.checkpoint_period)
+    stopper = StopOnRequest(is_interrupted, validation, checkpoints)
+    trainer.register_hooks(
+        [
+            SeedEveryStep(plan.seed),
+            hooks.IterationTimer(),
+            guard,
+            hooks.LRScheduler(learner.optimizer, learner.scheduler),
+            validation,  # before checkpoints: its best value belongs into them
+            checkpoints,
+            *_writers(folder, plan, start_step),
+            stopper,
+        ]
+    )
+    if resumed is not None:
+        trainer.load_state_dict(resumed)
+        logger.info("resumed after step %d of %d", start_step, plan.max_iter)
+        _drop_lines_after(folder / run_folder.METRICS, start_step)
+    _run(trainer, guard, start_step=start_step, max_iter=plan.max_iter)
+    if not stopper.interrupted:
+        checkpoints.save_final()
+    return Outcome(
+        int(trainer.iter) + 1, stopper.interrupted, validation.best, validation.best_step
+    )
+
+
+def _trainer(learner: Learner, plan: Plan, loader: Iterable[Batch]) -> SimpleTrainer:
+    if plan.autocast is None:
+        return SimpleTrainer(learner.model, loader, learner.optimizer)
+    # bf16 has the range of fp32: nothing to scale, and the guard sees true gradients.
+    scaler = torch.amp.GradScaler("cuda", enabled=plan.autocast is torch.float16)
+    return AMPTrainer(
+        learner.model, loader, learner.optimizer, precision=plan.autocast, grad_scaler=scaler
+    )
+
+
+def _writers(folder: Path, plan: Plan, start_step: int) -> list[Any]:
+    if not comm.is_main_process():
+        return []
+    files = [JSONWriter(str(folder / run_folder.METRICS)), TensorboardXWriter(str(folder))]
+    progress = Progress(start_step=start_step, max_iter=plan.max_iter, metric=plan.metric)
+    return [
+        hooks.PeriodicWriter(files, period=plan.log_period),
+        hooks.PeriodicWriter([progress], period=1),
+    ]
+
+
+def _run(trainer: SimpleTrainer, guard: DivergenceGuard, *, start_step: int, max_iter: int) -> None:
+    """Train; afterwards ``trainer.iter`` is the last step that was done."""
+    try:
+        trainer.train(start_step, max_iter)
+    except StopTraining:
+        return
+    except FloatingPointError as error:  # Detectron2's own check of predicted boxes
+        raise guard.diverged("prediction") from error
+    trainer.iter = max_iter - 1  # Detectron2 leaves it one behind the last
+
+
+def _read_last_checkpoint(folder: Path, model: torch.nn.Module) -> dict[str, Any] | None:
+    """Load the run's last checkpoint into the model and return the trainer's state."""
+    pointer = folder / run_folder.LAST_CHECKPOINT
+    if not pointer.is_file():
+        return None
+    path = folder / pointer.read_text(encoding="utf-8").strip()
+    state = read_checkpoint(path).get("trainer")
+    if state is None:
+        msg = f"{path} holds no state to resume from; remove {pointer} to start anew"
+        raise CheckpointError(msg)
+    load_exactly(model, path)
+    assert isinstance(state, dict)
+    return state
+
+
+def _drop_lines_after(path: Path, step: int) -> None:
+    """Remove lines of steps that are about to be done again."""
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if _step_of(line) < step]
+    run_folder.write_atomically(path, "".join(kept))
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line).get("iteration", 0))
+    except ValueError:  # a line cut by a kill
+        return float("inf")

@@ -1,0 +1,50 @@
+"""Fixtures shared by all tests, and the gate for those that need a GPU."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+
+from sar_experiments import cli
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20261124)
+
+
+@pytest.fixture
+def compose_config():
+    """Compose our conf/ with overrides, without running anything."""
+
+    def compose_with(*overrides):
+        with initialize_config_dir(cli.conf_dir(), version_base="1.3"):
+            return compose("config", overrides=list(overrides))
+
+    return compose_with
+
+
+@pytest.fixture
+def typed_config(compose_config, monkeypatch):
+    """Compose and turn into a checked Config, on a host without GPU."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    return lambda *overrides: cli.typed(compose_config(*overrides))
+
+
+def pytest_collection_modifyitems(items):
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    for item in marked:
+        wanted = item.get_closest_marker("gpu").kwargs.get("count", 1)
+        if torch.cuda.device_count() >= wanted:
+            continue
+        if os.environ.get("REQUIRE_GPU"):
+            pytest.exit(f"REQUIRE_GPU is set, but {item.nodeid} needs {wanted} CUDA device(s)", 1)
+        item.add_marker(pytest.mark.skip(reason=f"needs {wanted} CUDA device(s)"))

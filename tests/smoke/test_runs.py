@@ -1,0 +1,195 @@
+"""A run from the command line to its folder.
+
+It leaves what the README promises, is resumed bit for bit, is skipped when it is complete,
+evaluates to the same numbers again, and its mistakes end with one paragraph.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+pytestmark = pytest.mark.detectron2
+
+
+def result_of(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+def weights_of(path):
+    return torch.load(path, weights_only=True)["model"]
+
+
+def test_a_run_folder_holds_what_is_promised(trained):
+    folder, result, _ = trained
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {
+        ".hydra", "config.yaml", "detectron2.yaml", "train.log", "metrics.jsonl",
+        "model_best.pth", "model_final.pth", "last_checkpoint", "detections.json", "result.json",
+    }  # fmt: skip
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert not [name for name in names if name.endswith(".part") or name.startswith("model_0")]
+    assert result["status"] == "completed"
+    assert set(result["metrics"]) >= {
+        "AP",
+        "AP50",
+        "AP75",
+        "precision",
+        "recall",
+        "f1",
+        "test/AP50",
+    }
+
+
+def test_the_console_says_what_was_decided_and_measured(trained):
+    folder, _, output = trained
+    for phrase in ("24 images", "random weights", "12 steps of 2 images", "AP50", str(folder)):
+        assert phrase in output
+    assert "Traceback" not in output
+    assert "Warning" not in output
+
+
+def test_metrics_are_written_once_per_period(trained):
+    folder, _, _ = trained
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    steps = [line["iteration"] for line in lines]
+    assert steps == sorted(set(steps))
+    assert len(steps) >= 6
+    assert {"total_loss", "lr", "grad_norm", "data_time"} <= set(lines[-1]) | set(lines[0])
+
+
+def test_tensorboard_reads_the_curves(trained):
+    folder, _, _ = trained
+    events = EventAccumulator(str(folder)).Reload()
+    assert {"total_loss", "lr", "grad_norm", "val/AP50"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("val/AP50")]
+
+
+def test_a_completed_run_is_not_done_again(trained, call):
+    folder, result, _ = trained
+    again = call(f"output={folder}")
+    assert again.returncode == 0
+    assert "completed already" in again.stdout
+    assert result_of(folder)["ended"] == result["ended"]
+
+
+def test_a_folder_of_another_config_is_refused(trained, call):
+    folder, _, _ = trained
+    other = call(f"output={folder}", "solver.base_lr=0.5")
+    assert other.returncode == 2
+    assert "another config" in other.stderr
+    assert result_of(folder)["status"] == "completed"
+
+
+def test_evaluating_again_gives_the_same_numbers(trained, call, tmp_path):
+    folder, result, _ = trained
+    again = call("task=evaluate", f"weights={folder}", f"output={tmp_path / 'eval'}")
+    assert again.returncode == 0, again.stderr
+    measured = result_of(tmp_path / "eval")["metrics"]
+    assert measured == pytest.approx(result["metrics"], abs=1e-9, nan_ok=True)
+
+
+def test_a_killed_run_ends_with_the_same_weights(trained, command, call, tmp_path):
+    folder, _, _ = trained
+    killed = tmp_path / "killed"
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    process = subprocess.Popen(
+        command(f"output={killed}"), stdout=subprocess.DEVNULL, env=environment
+    )
+    wait_for(killed / "last_checkpoint")
+    os.kill(result_of(killed)["pid"], signal.SIGKILL)
+    assert process.wait(60) == 1
+    assert result_of(killed)["status"] == "failed"
+    resumed = call(f"output={killed}")
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert "resumed after step" in resumed.stdout
+    uninterrupted, interrupted = (weights_of(f / "model_final.pth") for f in (folder, killed))
+    assert all(torch.equal(uninterrupted[key], interrupted[key]) for key in uninterrupted)
+    assert result_of(killed)["metrics"] == result_of(folder)["metrics"]
+
+
+def test_an_interrupted_run_saves_and_goes_on(command, call, tmp_path):
+    folder = tmp_path / "stopped"
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    long = command(f"output={folder}", "solver.max_iter=100000", "solver.eval_period=0")
+    process = subprocess.Popen(long, stdout=subprocess.PIPE, text=True, env=environment)
+    wait_for(folder / "last_checkpoint")
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert result_of(folder)["status"] == "interrupted"
+    assert (folder / (folder / "last_checkpoint").read_text()).is_file()
+    assert "interrupted after step" in output
+
+
+def test_divergence_stops_the_run_and_says_why(call, tmp_path):
+    folder = tmp_path / "diverged"
+    process = call(
+        f"output={folder}", "solver.base_lr=1e3", "solver.max_iter=400", "solver.warmup_iters=0",
+        "solver.checkpoint_period=1",
+    )  # fmt: skip
+    result = result_of(folder)
+    assert process.returncode == 1
+    assert result["status"] == "diverged"
+    assert "solver.base_lr" in result["why"]
+    assert result["details"]["files"]
+    assert result["details"]["losses"]
+    last = folder / (folder / "last_checkpoint").read_text()
+    assert all(torch.isfinite(tensor.float()).all() for tensor in weights_of(last).values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["solver.bsae_lr=1"], "did you mean solver.base_lr?"),
+        (["solver.base_lr=banana"], "solver.base_lr: Value 'banana'"),
+        (["+solver.foo=1"], "solver.foo is no key"),
+        (["usecase=shps"], "did you mean usecase=ships?"),
+        (["model.weights=/nowhere/model.pth"], "/nowhere/model.pth"),
+        (["usecase=ships", "usecase.simulator=null"], "usecase.train.images=DIR"),
+        (["task=evaluate"], "weights=RUN_FOLDER"),
+        (["d2.MODEL.RPN.NMS_TRESH=0.5"], "did you mean d2.MODEL.RPN.NMS_THRESH?"),
+    ],
+)
+def test_a_mistake_ends_with_one_paragraph(call, tmp_path, arguments, sentence):
+    process = call(*arguments, f"output={tmp_path / 'run'}")
+    assert process.returncode == 2
+    assert sentence in process.stderr
+    assert "Traceback" not in process.stderr + process.stdout
+    assert len(process.stderr.strip().splitlines()) == 1
+
+
+def test_a_class_list_that_does_not_fit_is_refused_before_training(call, tmp_path):
+    process = call("usecase.classes=[ship,plattform]", f"output={tmp_path / 'run'}")
+    assert process.returncode == 2
+    assert "platform" in process.stdout + process.stderr
+    assert result_of(tmp_path / "run")["status"] == "failed"
+
+
+def test_a_broken_weight_file_is_refused_before_training(call, tmp_path):
+    broken = tmp_path / "broken.pth"
+    broken.write_bytes(b"not a checkpoint")
+    process = call(f"model.weights={broken}", f"output={tmp_path / 'run'}")
+    assert process.returncode == 2
+    assert "broken.pth" in process.stdout + process.stderr
+
+
+def test_composing_imports_neither_torch_nor_detectron2(command):
+    door = command("--cfg", "job")
+    door[1:1] = ["-X", "importtime"]
+    process = subprocess.run(door, capture_output=True, text=True, check=True)
+    imported = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines()}
+    assert "hydra" in imported
+    assert not imported & {"torch", "detectron2", "albumentations", "numpy"}
+
+
+def wait_for(path, timeout_s=60):
+    deadline = time.monotonic() + timeout_s
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.02)

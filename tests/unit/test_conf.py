@@ -1,0 +1,155 @@
+"""Every file under conf/ composes against the schema, and what cannot be meant is refused.
+
+The trusted settings of both use cases are pinned here: a change of one is a decision.
+"""
+
+from pathlib import Path
+
+import pytest
+from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf
+
+from sar_experiments import cli
+from sar_experiments.detectron2_keys import detectron2_defaults
+from sar_experiments.errors import ConfigError
+
+CONF_DIR = Path(cli.conf_dir())
+GROUPS = ("task", "usecase", "model", "solver", "augment", "radiometry", "hardware", "experiment")
+OPTIONS = sorted(
+    f"{path.parent.relative_to(CONF_DIR)}={path.stem}"
+    for path in CONF_DIR.rglob("*.yaml")
+    if path.parent.name in GROUPS
+)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_composes_and_leaves_nothing_missing(compose_config, option):
+    assert not OmegaConf.missing_keys(compose_config(option))
+
+
+def test_every_group_has_options():
+    assert {option.split("=")[0] for option in OPTIONS} >= set(GROUPS) - {"experiment"}
+
+
+@pytest.mark.parametrize("path", sorted(CONF_DIR.rglob("*.yaml")), ids=lambda p: p.stem)
+def test_every_file_says_first_what_it_is(path):
+    lines = path.read_text().splitlines()
+    assert lines[0].startswith("# ")
+    if lines[0].startswith("# @"):  # Hydra wants its package directive first
+        assert lines[1].startswith("#")
+
+
+@pytest.mark.parametrize(
+    ("usecase", "max_iter", "steps", "base_lr"),
+    [("infra", 30000, [18000, 25000], 2e-4), ("ships", 15000, [8000, 12000], 1e-4)],
+)
+def test_the_trusted_solver_settings_are_the_defaults(
+    compose_config, usecase, max_iter, steps, base_lr
+):
+    config = compose_config(f"usecase={usecase}")
+    assert (config.solver.max_iter, config.solver.steps, config.solver.base_lr) == (
+        max_iter,
+        steps,
+        base_lr,
+    )
+    assert config.model.roi_batch_size_per_image == 256
+    detectron2 = OmegaConf.to_container(config.d2, resolve=True)
+    clip = {"ENABLED": True, "CLIP_TYPE": "value", "CLIP_VALUE": 1.0}
+    assert detectron2["SOLVER"]["CLIP_GRADIENTS"] == clip
+    assert detectron2["SOLVER"]["BASE_LR"] == base_lr
+    assert detectron2["MODEL"]["ROI_HEADS"]["BATCH_SIZE_PER_IMAGE"] == 256
+
+
+def test_infra_trains_at_the_trusted_sizes_with_class_aware_augmentation(compose_config):
+    augment = compose_config("usecase=infra").augment
+    assert augment.min_size_train == [640, 800, 1024, 1280]
+    assert augment.mapper.name == "class_aware"
+    assert augment.repeat_threshold > 0
+
+
+def test_ships_get_the_trusted_augmentations(compose_config):
+    augment = compose_config("usecase=ships").augment
+    targets = {each["_target_"].rpartition(".")[2] for each in augment.transforms.values()}
+    assert targets >= {"RandomBrightnessContrast", "HorizontalFlip", "VerticalFlip"}
+    assert any("otat" in target for target in targets)
+    assert augment.min_size_train
+
+
+def test_the_command_line_replaces_what_the_use_case_picks(compose_config):
+    config = compose_config("usecase=ships", "augment=none", "solver=infra", "model=tiny")
+    picked = (config.augment.name, config.solver.name, config.model.name)
+    assert picked == ("none", "infra", "tiny")
+
+
+def test_a_users_own_use_case_is_one_file(compose_config, tmp_path):
+    (tmp_path / "usecase").mkdir()
+    (tmp_path / "usecase" / "aircraft.yaml").write_text(
+        "defaults: [infra, _self_]\nname: aircraft\nclasses: [A220, A330]\n"
+    )
+    config = compose_config("usecase=aircraft", f"hydra.searchpath=[file://{tmp_path}]")
+    assert config.usecase.classes == ["A220", "A330"]
+    assert config.solver.name == "infra"
+
+
+def test_random_weights_unfreeze_everything_and_drop_frozen_norms(compose_config):
+    scratch = compose_config("model.weights=none").d2.MODEL
+    assert scratch.BACKBONE.FREEZE_AT == 0
+    assert scratch.RESNETS.NORM == scratch.FPN.NORM == "GN"
+
+
+def test_the_shipped_default_keys_are_those_of_the_installed_detectron2():
+    yaml = pytest.importorskip("yaml")
+    from detectron2.config import get_cfg
+
+    assert detectron2_defaults() == yaml.safe_load(get_cfg().dump())
+
+
+def test_a_key_added_with_a_plus_is_refused(typed_config):
+    with pytest.raises(ConfigError, match=r"solver\.foo|'foo'"):
+        typed_config("+solver.foo=1")
+
+
+def test_a_value_left_open_is_named(typed_config):
+    with pytest.raises(ConfigError, match=r"solver\.base_lr must be set"):
+        typed_config("solver.base_lr=???")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("solver.base_lr=-1", r"solver\.base_lr=-1\.0 must be above 0"),
+        ("solver.max_iter=0", r"solver\.max_iter=0 must be 1 or more"),
+        ("solver.steps=[5,3]", r"solver\.steps=\[5, 3\] must rise"),
+        ("evaluation.metric=map", r"evaluation\.metric=map must be one of AP, AP50"),
+        ("usecase.classes=[a,a]", r"usecase\.classes=.* each once"),
+        ("model.anchor_sizes=[8,16]", r"model\.anchor_sizes=.* list of numbers"),
+        ("radiometry.mean=[1,2]", r"radiometry\.mean=.* radiometry\.channels=1"),
+        ("usecase.scene_pattern='('", "is no regular expression"),
+        (
+            "+d2.MODEL.ANCHOR_GENERATOR.SIZE=[[1]]",
+            r"did you mean d2\.MODEL\.ANCHOR_GENERATOR\.SIZES",
+        ),
+        ("d2.SOLVER.MAX_ITER=many", r"d2\.SOLVER\.MAX_ITER='many' must be of type int"),
+        ("+d2.DATALOADER.NUM_WORKERS=4", r"no effect here; set hardware\.num_workers"),
+        ("augment=class_aware usecase.classes=[ship]", "only the class 'ship'"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_refused(typed_config, override, message):
+    with pytest.raises(ConfigError, match=message):
+        typed_config(*override.split(" "))
+
+
+def test_all_mistakes_are_named_at_once(typed_config):
+    with pytest.raises(ConfigError) as refusal:
+        typed_config("solver.base_lr=-1", "seed=-1")
+    assert len(str(refusal.value).splitlines()) == 2
+
+
+def test_a_misspelt_option_lists_the_choices(compose_config):
+    with pytest.raises(Exception, match="amplitude_8bit"):
+        compose_config("radiometry=amplitude_8")
+
+
+def test_a_misspelt_key_is_refused(compose_config):
+    with pytest.raises(ConfigCompositionException, match="learning_rate"):
+        compose_config("solver.learning_rate=0.1")
