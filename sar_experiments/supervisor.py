@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from sar_experiments import run_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from types import FrameType
 
@@ -34,7 +34,6 @@ def supervise(
     command: Sequence[str],
     start: Result,
     gpus: Sequence[str],
-    environment: Mapping[str, str] | None = None,
     grace_s: float = 30.0,
     console: Literal["inherit", "log"] = "inherit",
 ) -> Result:
@@ -49,7 +48,6 @@ def supervise(
         command: What the fresh process executes.
         start: The result to begin with, status ``running``.
         gpus: Value of CUDA_VISIBLE_DEVICES; empty shows the child no GPU.
-        environment: Added to this process's own.
         grace_s: Seconds between SIGTERM and SIGKILL.
         console: Where the child's standard output goes: to ours, or to train.log. Its standard
             error always goes to train.log.
@@ -62,7 +60,7 @@ def supervise(
             stdin=subprocess.DEVNULL,
             stdout=None if console == "inherit" else log,
             stderr=log,
-            env=_environment(gpus, environment),
+            env=_environment(gpus),
             start_new_session=True,  # a terminal's Ctrl-C reaches us alone, and we pass it on
         )
     try:
@@ -102,10 +100,9 @@ def _watch(parent: int, grace_s: float) -> None:
     os._exit(128 + signal.SIGKILL)
 
 
-def _environment(gpus: Sequence[str], more: Mapping[str, str] | None) -> dict[str, str]:
+def _environment(gpus: Sequence[str]) -> dict[str, str]:
     return {
         **os.environ,
-        **(more or {}),
         "CUDA_VISIBLE_DEVICES": ",".join(gpus),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "PYTHONUNBUFFERED": "1",
