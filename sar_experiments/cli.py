@@ -41,13 +41,17 @@ from sar_experiments.config_checks import check_config
 from sar_experiments.errors import ConfigError, HardwareError, SarError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from hydra.core.config_search_path import ConfigSearchPath
 
 logger = logging.getLogger(__name__)
 
 USER_MISTAKE = 2
+_KEY_IN_NULL = (
+    "an override sets a key inside one that is null; --cfg job shows which (usecase.simulator, for"
+    " instance, is set for usecase=demo alone)"
+)
 INTERRUPTED = 130
 
 
@@ -83,6 +87,14 @@ def main() -> None:
             raise
         sys.stderr.write(f"sar_experiments: {explain(error)}\n")
         sys.exit(USER_MISTAKE)
+    except Exception as error:
+        if show_traceback:
+            raise
+        if "Unexpected type for root" in str(error):  # OmegaConf's assertion
+            sys.stderr.write(f"sar_experiments: {_KEY_IN_NULL}\n")
+            sys.exit(USER_MISTAKE)
+        kind = type(error).__name__
+        sys.exit(f"sar_experiments: {kind}: {error} (HYDRA_FULL_ERROR=1 shows where)")
 
 
 def run(composed: DictConfig) -> float | None:
@@ -130,7 +142,7 @@ def typed(composed: DictConfig) -> Config:
     composed = composed.copy()
     if composed.hardware.device is Device.auto:
         composed.hardware.device = Device.cuda if gpus.visible_gpus() else Device.cpu
-    missing = sorted(OmegaConf.missing_keys(composed))
+    missing = sorted(missing_keys(OmegaConf.to_container(composed, resolve=False)))
     if missing:
         msg = f"{', '.join(missing)} must be set: no file and no override gives a value (???)"
         raise ConfigError(msg)
@@ -140,6 +152,15 @@ def typed(composed: DictConfig) -> Config:
     check_config(config)
     check_paths(config)
     return config
+
+
+def missing_keys(tree: object, prefix: str = "") -> Iterator[str]:
+    """Yield the keys that are left open (???); OmegaConf's own fails where a key refers to one."""
+    if isinstance(tree, dict):
+        for name, value in tree.items():
+            yield from missing_keys(value, f"{prefix}.{name}" if prefix else str(name))
+    elif tree == "???":
+        yield prefix
 
 
 def check_paths(config: Config) -> None:

@@ -266,6 +266,10 @@ class SolverConfig:
     clip_gradients: ClipConfig = field(default_factory=ClipConfig)
     """Clipping of gradients."""
 
+    max_loss: float = MISSING
+    """Total loss above which training counts as diverged; clipping keeps an exploded loss
+    finite, so NaN alone would be noticed too late."""
+
     log_period: int = MISSING
     """Steps between lines of metrics.jsonl."""
 

@@ -48,7 +48,12 @@ _RANGES: dict[str, tuple[float | None, float | None]] = {
     "evaluation.match_iou": (0.01, 1),
     "evaluation.batch_size": (1, None),
 }
-_ABOVE_ZERO = ("solver.base_lr", "solver.clip_gradients.value", "model.input_std")
+_ABOVE_ZERO = (
+    "solver.base_lr",
+    "solver.clip_gradients.value",
+    "solver.max_loss",
+    "model.input_std",
+)
 
 
 def check_config(config: Config) -> None:

@@ -137,7 +137,11 @@ class SarMapper:
                 f" {sample['height']} x {sample['width']} (height x width)"
             )
             raise DatasetError(msg)
-        image = self.radiometry.encode(pixels, nodata=read_nodata(path))
+        try:
+            image = self.radiometry.encode(pixels, nodata=read_nodata(path))
+        except DatasetError as error:
+            msg = f"{path}: {error}"
+            raise DatasetError(msg) from error
         annotations = sample["annotations"]
         return Chip.of(
             image,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sar_experiments.config import Encoding
+from sar_experiments.config import Encoding, StoredAs
 from sar_experiments.data.chip import CROWD, Chip, Image, shifted
 
 Rng = np.random.Generator
@@ -60,30 +60,23 @@ class Encoded:
     Zero stays zero: it marks no data, and what lies under the floor of the encoding.
     """
 
-    def __init__(
-        self,
-        encoding: Any,  # noqa: ANN401 - a member of config.Encoding, or its name
-        low: Sequence[float] | None,
-        high: Sequence[float] | None,
-    ) -> None:
-        """Take over what ``radiometry`` says.
-
-        Args:
-            encoding: ``linear``, ``db`` or ``db_sigmoid``.
-            low: Per channel, encoded value that became 0; None is 0.
-            high: Per channel, encoded value that became 1; None is 1.
+    def __init__(self, radiometry: Mapping[str, Any] | None) -> None:
+        """Take over ``${radiometry}`` of the config; None is amplitude between 0 and 1.
 
         Raises:
-            ValueError: The encoding is unknown, or needs low and high.
+            ValueError: The range of decibels is needed and not known.
         """
-        self.encoding = str(getattr(encoding, "name", encoding))
-        accepted = [each.name for each in Encoding]
-        if self.encoding not in accepted:
-            msg = f"encoding={self.encoding} must be one of {', '.join(accepted)}"
+        radiometry = radiometry or {}
+        self.encoding = _name(radiometry.get("encoding", Encoding.linear))
+        # Linear images hold what their files do, amplitude or intensity; see data/radiometry.py.
+        self.power = (
+            1 if _name(radiometry.get("stored_as", StoredAs.amplitude)) == "amplitude" else 2
+        )
+        low, high = radiometry.get("low"), radiometry.get("high")
+        if self.encoding != Encoding.linear.name and (low is None or high is None):
+            msg = f"radiometry.encoding={self.encoding} needs radiometry.low and radiometry.high"
             raise ValueError(msg)
-        if self.encoding != "linear" and (low is None or high is None):
-            msg = f"encoding={self.encoding} needs radiometry.low and radiometry.high, not null"
-            raise ValueError(msg)
+        # Where each image has a range of its own, the lower end is near 0.
         self.low = np.float32(0) if low is None else np.asarray(low, np.float32)
         self.span = np.float32(1) if high is None else np.asarray(high, np.float32) - self.low
 
@@ -99,7 +92,7 @@ class Encoded:
         """
         value = image * self.span + self.low
         if self.encoding == "linear":
-            value = value * factor
+            value = value * factor**self.power
         else:
             change_db = 20 * np.log10(np.maximum(factor, _SMALLEST))
             value = self._brightened(value, change_db)
@@ -114,6 +107,10 @@ class Encoded:
         return 1 / (1 + np.exp(-logit))
 
 
+def _name(member: Any) -> str:  # noqa: ANN401 - a member of an Enum, or its name
+    return str(getattr(member, "name", member))
+
+
 class GammaSpeckle(ChipTransform):
     """Multiply the intensity by gamma-distributed speckle of mean 1 and variance 1/L.
 
@@ -123,18 +120,14 @@ class GammaSpeckle(ChipTransform):
     def __init__(
         self,
         looks: tuple[float, float] = (4.0, 16.0),
-        encoding: Any = "linear",  # noqa: ANN401 - see Encoded
-        low: Sequence[float] | None = None,
-        high: Sequence[float] | None = None,
+        radiometry: Mapping[str, Any] | None = None,
         p: float = 0.5,
     ) -> None:
         """Set how strong the speckle is.
 
         Args:
             looks: Range that L is drawn from, evenly in its logarithm; 1 is the strongest.
-            encoding: See ``Encoded``; so are low and high.
-            low: See ``Encoded``.
-            high: See ``Encoded``.
+            radiometry: See ``Encoded``.
             p: Share of images.
         """
         super().__init__(p)
@@ -143,7 +136,7 @@ class GammaSpeckle(ChipTransform):
             msg = f"looks={list(looks)} must be two rising numbers of 1 or more"
             raise ValueError(msg)
         self.looks = (fewest, most)
-        self.encoded = Encoded(encoding, low, high)
+        self.encoded = Encoded(radiometry)
 
     def apply(self, chip: Chip, rng: Rng, donor: Donor | None) -> Chip:
         """Speckle the image; each channel has speckle of its own."""
@@ -159,18 +152,14 @@ class GainJitter(ChipTransform):
     def __init__(
         self,
         limit_db: float = 1.5,
-        encoding: Any = "linear",  # noqa: ANN401 - see Encoded
-        low: Sequence[float] | None = None,
-        high: Sequence[float] | None = None,
+        radiometry: Mapping[str, Any] | None = None,
         p: float = 0.5,
     ) -> None:
         """Set how far the gain strays.
 
         Args:
             limit_db: The gain is drawn from [-limit_db, limit_db].
-            encoding: See ``Encoded``; so are low and high.
-            low: See ``Encoded``.
-            high: See ``Encoded``.
+            radiometry: See ``Encoded``.
             p: Share of images.
         """
         super().__init__(p)
@@ -178,7 +167,7 @@ class GainJitter(ChipTransform):
             msg = f"limit_db={limit_db} must be above 0"
             raise ValueError(msg)
         self.limit_db = limit_db
-        self.encoded = Encoded(encoding, low, high)
+        self.encoded = Encoded(radiometry)
 
     def apply(self, chip: Chip, rng: Rng, donor: Donor | None) -> Chip:
         """Brighten or darken the image; all channels get the same gain."""
@@ -265,7 +254,7 @@ class CopyPaste(ChipTransform):
         if donor is None:
             return chip
         other = donor(rng)
-        if chip.outlines is not None and other.outlines is None:
+        if chip.outlines and other.outlines is None:
             return chip  # its objects would leave this chip without outlines
         wanted = rng.integers(1, self.max_objects + 1)
         lonely = self._lonely(other)

@@ -104,6 +104,7 @@ def _plan(config: Config, cfg: Any) -> Plan:  # noqa: ANN401 - yacs
         evaluation_period=config.solver.eval_period,
         metric=config.evaluation.metric,
         patience=config.solver.patience,
+        max_loss=config.solver.max_loss,
         clip_full_norm=clip_full_norm(config.solver),
         autocast=_autocast(config),
     )

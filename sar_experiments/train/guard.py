@@ -20,21 +20,28 @@ ADVICE = (
 
 
 class DivergenceGuard(HookBase):
-    """Stop at the first loss or gradient that is not finite, before the optimiser uses it.
+    """Stop at the first loss or gradient that is not finite or far too large, before it is used.
+
+    Clipped gradients keep an exploded loss finite for a long time: at a learning rate of 1000 it
+    stays at 1e15 for hundreds of steps. So a bound on the total loss is part of the check.
 
     Detectron2 looks at the loss alone, not at gradients, and with asynchronous or periodic metric
     gathering it looks too late. This hook looks at both in every step, between ``backward`` and
     ``step``; on CUDA that is one synchronisation, which the gathering of metrics needs anyway.
     """
 
-    def __init__(self, model: torch.nn.Module, *, clip_full_norm: float | None) -> None:
+    def __init__(
+        self, model: torch.nn.Module, *, max_loss: float, clip_full_norm: float | None
+    ) -> None:
         """Watch a model.
 
         Args:
             model: The one the trainer calls; with data parallelism, the wrapped one.
+            max_loss: Total loss above which training counts as diverged.
             clip_full_norm: Scale all gradients down to this common norm; None leaves them.
         """
         self._model = model
+        self._max_loss = max_loss
         self._clip_full_norm = clip_full_norm
         self._batch: Sequence[dict[str, Any]] = ()
         self._losses: dict[str, torch.Tensor] = {}
@@ -55,7 +62,7 @@ class DivergenceGuard(HookBase):
         """Check this step's losses and gradients.
 
         Raises:
-            DivergedError: One of them is not finite.
+            DivergedError: One of them is not finite, or the total loss is above the bound.
         """
         scaler = getattr(self.trainer, "grad_scaler", None)
         if scaler is not None and scaler.is_enabled():
@@ -69,8 +76,8 @@ class DivergenceGuard(HookBase):
             if scaler is not None and scaler.is_enabled()
             else torch.cat([losses, norm.detach().reshape(1).to(losses)])
         )
-        if not bool(torch.isfinite(suspects).all()):
-            raise self.diverged("gradient" if bool(torch.isfinite(losses).all()) else "loss")
+        if not bool(torch.isfinite(suspects).all() & (losses.sum() <= self._max_loss)):
+            raise self.diverged(self._what(losses))
         if self._clip_full_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(
                 self._model.parameters(), self._clip_full_norm, norm
@@ -81,18 +88,28 @@ class DivergenceGuard(HookBase):
         """Return the error that says what is known of this step.
 
         Args:
-            what: What stopped being finite: ``loss``, ``gradient`` or ``prediction``.
+            what: What is wrong, such as "the gradient is not finite".
         """
         losses = {name: float(loss.detach()) for name, loss in self._losses.items()}
         files = [str(record.get("file_name", "")) for record in self._batch]
         parts = ", ".join(f"{name}={value:.4g}" for name, value in losses.items())
-        broken = [name for name, value in losses.items() if not math.isfinite(value)]
-        blamed = f" ({', '.join(broken)})" if broken else ""
         sentence = (
-            f"the {what}{blamed} stopped being finite at step {self.trainer.iter}: {parts}."
-            f" {ADVICE}. Images of that batch: {', '.join(files)}"
+            f"{what} at step {self.trainer.iter}: {parts}. {ADVICE}."
+            f" Images of that batch: {', '.join(files)}"
         )
         return DivergedError(sentence, step=int(self.trainer.iter), losses=losses, files=files)
+
+    def _what(self, losses: torch.Tensor) -> str:
+        broken = [
+            name
+            for name, loss in zip(self._losses, losses.tolist(), strict=True)
+            if not math.isfinite(loss)
+        ]
+        if broken:
+            return f"the loss ({', '.join(broken)}) is not finite"
+        if float(losses.sum()) > self._max_loss:
+            return f"the loss is above solver.max_loss={self._max_loss:g}"
+        return "the gradient is not finite"
 
     def _remember_batch(self, _model: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
         self._batch = inputs[0]

@@ -45,6 +45,7 @@ class Plan:
         checkpoint_period: Between checkpoints to resume from.
         evaluation_period: Between evaluations; 0 evaluates at the end alone.
         metric: What the best checkpoint is chosen by.
+        max_loss: Total loss above which training counts as diverged.
         patience: Evaluations without improvement before stopping; 0 never stops early.
         clip_full_norm: Common norm that all gradients are scaled down to, or None.
         autocast: Type of the forward pass on CUDA, or None for float32.
@@ -57,6 +58,7 @@ class Plan:
     evaluation_period: int
     metric: str
     patience: int
+    max_loss: float
     clip_full_norm: float | None = None
     autocast: torch.dtype | None = None
 
@@ -122,7 +124,9 @@ def train(
     resumed = _read_last_checkpoint(folder, checkpointer.model)
     start_step = int(resumed["iteration"]) + 1 if resumed is not None else 0
     trainer = _trainer(learner, plan, loader(start_step))
-    guard = DivergenceGuard(learner.model, clip_full_norm=plan.clip_full_norm)
+    guard = DivergenceGuard(
+        learner.model, max_loss=plan.max_loss, clip_full_norm=plan.clip_full_norm
+    )
     validation = Validation(
         evaluate,
         checkpointer,
@@ -184,7 +188,7 @@ def _run(trainer: SimpleTrainer, guard: DivergenceGuard, *, start_step: int, max
     except StopTraining:
         return
     except FloatingPointError as error:  # Detectron2's own check of predicted boxes
-        raise guard.diverged("prediction") from error
+        raise guard.diverged("predicted boxes are not finite") from error
     trainer.iter = max_iter - 1  # Detectron2 leaves it one behind the last
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -151,7 +152,6 @@ def test_divergence_stops_the_run_and_says_why(call, tmp_path):
         (["+solver.foo=1"], "solver.foo is no key"),
         (["usecase=shps"], "did you mean usecase=ships?"),
         (["model.weights=/nowhere/model.pth"], "/nowhere/model.pth"),
-        (["usecase=ships", "usecase.simulator=null"], "usecase.train.images=DIR"),
         (["task=evaluate"], "weights=RUN_FOLDER"),
         (["d2.MODEL.RPN.NMS_TRESH=0.5"], "did you mean d2.MODEL.RPN.NMS_THRESH?"),
     ],
@@ -162,6 +162,35 @@ def test_a_mistake_ends_with_one_paragraph(call, tmp_path, arguments, sentence):
     assert sentence in process.stderr
     assert "Traceback" not in process.stderr + process.stdout
     assert len(process.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["usecase=ships"], "usecase.train.images=DIR"),
+        (["usecase=ships", "usecase.simulator.seed=3"], "inside one that is null"),
+        (["solver.base_lr=1,2"], "--multirun"),
+        (["solver.steps=[1"], "cannot be read"),
+        (["hardware=gpu"], "hardware.num_gpus=1, but 0 visible"),
+    ],
+)
+def test_a_mistake_in_what_is_asked_for_leaves_nothing_behind(tmp_path, arguments, sentence):
+    door = [sys.executable, "-m", "sar_experiments", *arguments]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    process = subprocess.run(
+        door, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 2
+    assert sentence in process.stderr
+    assert "Traceback" not in process.stderr
+    assert not list(tmp_path.rglob("*.yaml"))
+
+
+def test_help_explains_the_groups_with_examples():
+    door = [sys.executable, "-m", "sar_experiments", "--help"]
+    text = subprocess.run(door, capture_output=True, text=True, check=True).stdout
+    for phrase in ("usecase=ships", "--multirun", "augment: ", "hardware: ", "-sc install=bash"):
+        assert phrase in text
 
 
 def test_a_class_list_that_does_not_fit_is_refused_before_training(call, tmp_path):

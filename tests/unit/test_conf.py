@@ -92,7 +92,7 @@ def test_a_users_own_use_case_is_one_file(compose_config, tmp_path):
 
 
 def test_random_weights_unfreeze_everything_and_drop_frozen_norms(compose_config):
-    scratch = compose_config("model.weights=none").d2.MODEL
+    scratch = compose_config("model=faster_rcnn_r50_fpn", "model.weights=none").d2.MODEL
     assert scratch.BACKBONE.FREEZE_AT == 0
     assert scratch.RESNETS.NORM == scratch.FPN.NORM == "GN"
 

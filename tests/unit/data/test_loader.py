@@ -1,5 +1,6 @@
 """Batches depend on seed and step alone: not on processes, GPUs, or where a run was resumed."""
 
+import multiprocessing
 import pickle
 from itertools import islice
 
@@ -203,9 +204,10 @@ def test_a_bad_sample_is_told_in_evaluation_too():
         list(eval_loader(SAMPLES, failing_mapper, batch_size=4, num_workers=1))
 
 
-def test_a_bug_keeps_its_traceback():
+def test_a_bug_keeps_its_traceback_and_leaves_no_process_behind():
     with pytest.raises(KeyError, match="mapper_with_a_bug"):
-        batches(1, map_with=mapper_with_a_bug, num_workers=1)
+        batches(1, map_with=mapper_with_a_bug, num_workers=2)
+    assert not multiprocessing.active_children()
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused():

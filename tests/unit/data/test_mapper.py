@@ -232,6 +232,16 @@ def test_a_file_of_another_size_than_annotated_is_named(make_sample):
         eval_mapper()(sample)
 
 
+def test_a_file_that_does_not_fit_the_radiometry_is_named(make_sample):
+    class OneChannel:
+        def encode(self, pixels, nodata=None):
+            raise DatasetError("the image has 2 channels")
+
+    mapper = SarMapper(OneChannel(), config(), is_train=False)
+    with pytest.raises(DatasetError, match=r"chip\.tif: the image has 2 channels"):
+        mapper(make_sample(gray(channels=2)))
+
+
 def test_the_sample_is_not_altered(make_sample):
     sample = make_sample(gray(), annotation(0, 0, 10, 10))
     before = pickle.dumps(sample)
@@ -264,9 +274,9 @@ def test_class_aware_on_one_class_is_refused():
 
 def test_pasting_takes_objects_of_another_image(make_sample):
     paste = {"_target_": "sar_experiments.data.augment.CopyPaste", "max_objects": 1, "p": 1.0}
-    donor_pixels = gray(64, 64)
-    donor_pixels[28:36, 24:40] = 250
-    donor = make_sample(donor_pixels, annotation(24, 28, 40, 36, category_id=1), name="a.tif")
+    donor_pixels = gray(128, 128)
+    donor_pixels[60:68, 52:68] = 250
+    donor = make_sample(donor_pixels, annotation(52, 60, 68, 68, category_id=1), name="a.tif")
     empty = make_sample(gray(128, 128), name="b.tif", image_id=6)
     mapper = train_mapper(
         transforms={"paste": paste}, min_size_train=[256], dataset=Data([donor, empty])
@@ -274,7 +284,7 @@ def test_pasting_takes_objects_of_another_image(make_sample):
     instances = mapper(empty, np.random.default_rng(1))["instances"]
     assert instances.gt_classes.tolist() == [1]
     left, top, right, bottom = instances.gt_boxes.tensor[0].tolist()
-    assert (right - left, bottom - top) == (64, 32)  # enlarged like the image
+    assert (right - left, bottom - top) == (32, 16)  # enlarged like the image
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,17 @@
 import numpy as np
 import pytest
 
+from sar_experiments.config import StoredAs
 from sar_experiments.data.chip import CROWD, Chip
 from sar_experiments.data.transforms import CopyPaste, Encoded, GainJitter, GammaSpeckle, ObjectCrop
 
 
 def flat(value=0.2, size=(200, 200), channels=1):
     return Chip.of(np.full((*size, channels), value, np.float32))
+
+
+def radiometry(encoding, low, high, stored_as="amplitude"):
+    return {"encoding": encoding, "stored_as": stored_as, "low": low, "high": high}
 
 
 def sea_with_ship(rng, *, box=(80, 90, 120, 110), size=(200, 200), outlines=None):
@@ -37,7 +42,7 @@ def test_each_channel_has_its_own_speckle(rng):
 
 def test_speckle_of_a_db_image_is_the_same_speckle(rng):
     low, high = [-30.0], [10.0]
-    in_db = GammaSpeckle(looks=(4, 4), encoding="db", low=low, high=high, p=1.0)
+    in_db = GammaSpeckle(looks=(4, 4), radiometry=radiometry("db", low, high), p=1.0)
     image = in_db(flat(0.5), rng).image.astype(np.float64)
     intensity = 10 ** ((image - 0.5) * 40 / 10)
     assert intensity.mean() == pytest.approx(1, abs=0.03)
@@ -56,29 +61,36 @@ def test_speckle_of_a_db_image_is_the_same_speckle(rng):
 def test_a_factor_on_amplitude_becomes_what_the_encoding_makes_of_it(
     encoding, low, high, value, expected
 ):
-    scaled = Encoded(encoding, low, high).scaled(flat(value).image, 2.0)
+    scaled = Encoded(radiometry(encoding, low, high)).scaled(flat(value).image, 2.0)
     assert scaled == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_factor_on_amplitude_is_squared_where_the_image_is_intensity():
+    linear = radiometry("linear", [0.0], [1.0], stored_as=StoredAs.intensity)
+    assert Encoded(linear).scaled(flat(0.1).image, 2.0) == pytest.approx(0.4, abs=1e-5)
 
 
 def test_a_factor_on_a_sigmoid_image_shifts_its_decibels():
     def encode(decibels):
         return 1 / (1 + np.exp(-0.18 * (decibels + 20)))
 
-    scaled = Encoded("db_sigmoid", [0.0], [1.0]).scaled(flat(encode(-15)).image, 10 ** (3 / 20))
+    scaled = Encoded(radiometry("db_sigmoid", [0.0], [1.0])).scaled(
+        flat(encode(-15)).image, 10 ** (3 / 20)
+    )
     assert scaled == pytest.approx(encode(-12), abs=1e-4)
 
 
 def test_low_and_high_belong_to_their_channels():
-    encoded = Encoded("db", [-30.0, -40.0], [10.0, 0.0])
+    encoded = Encoded(radiometry("db", [-30.0, -40.0], [10.0, 0.0]))
     scaled = encoded.scaled(flat(0.5, channels=2).image, 10.0)
     assert scaled[0, 0].tolist() == pytest.approx([1.0, 1.0])
-    encoded = Encoded("db", [-30.0, -40.0], [10.0, 40.0])
+    encoded = Encoded(radiometry("db", [-30.0, -40.0], [10.0, 40.0]))
     assert encoded.scaled(flat(0.5, channels=2).image, 10.0)[0, 0] == pytest.approx([1.0, 0.75])
 
 
 @pytest.mark.parametrize("encoding", ["linear", "db", "db_sigmoid"])
 def test_no_data_stays_no_data(rng, encoding):
-    transform = GammaSpeckle(encoding=encoding, low=[0.1], high=[0.9], p=1.0)
+    transform = GammaSpeckle(radiometry=radiometry(encoding, [0.1], [0.9]), p=1.0)
     assert not transform(flat(0.0), rng).image.any()
 
 
@@ -223,6 +235,11 @@ def test_a_chip_with_outlines_takes_no_object_without(rng):
     assert len(pasted(chip, sea_with_ship(rng), rng)) == 1
 
 
+def test_an_empty_chip_takes_objects_with_and_without_outlines(rng):
+    empty = Chip.of(flat(0.1).image, (), (), ())
+    assert pasted(empty, sea_with_ship(rng), rng).outlines is None
+
+
 def test_without_a_donor_nothing_is_pasted(rng):
     assert len(CopyPaste(p=1.0)(flat(0.1), rng, None)) == 0
 
@@ -236,8 +253,7 @@ def test_without_a_donor_nothing_is_pasted(rng):
         (lambda: GammaSpeckle(looks=(0.5, 2)), r"looks=\[0\.5, 2\] must be two rising numbers"),
         (lambda: GammaSpeckle(looks=(8, 2)), "rising"),
         (lambda: GammaSpeckle(p=1.5), r"p=1\.5 must lie in \[0, 1\]"),
-        (lambda: GammaSpeckle(encoding="log"), "encoding=log must be one of linear, db"),
-        (lambda: GainJitter(encoding="db"), r"encoding=db needs radiometry\.low"),
+        (lambda: GainJitter(radiometry={"encoding": "db"}), r"encoding=db needs radiometry\.low"),
         (lambda: GainJitter(limit_db=0), "limit_db=0 must be above 0"),
         (lambda: ObjectCrop(0), "size_px=0 must be 1 or more"),
         (lambda: ObjectCrop(64, centred_share=2), r"centred_share=2 in \[0, 1\]"),
