@@ -205,7 +205,7 @@ class ObjectCrop(ChipTransform):
         if drawn < self.centred_share and len(objects):
             box = chip.boxes[rng.choice(objects)]
             # Corners of windows that hold the box; around its middle where it does not fit.
-            ends = np.stack([box[2:] - sizes, box[:2]])
+            ends = np.stack([np.ceil(box[2:]) - sizes, np.floor(box[:2])])
             low, high = np.clip([ends.min(axis=0), ends.max(axis=0)], 0, room)
         left, top = np.floor(low + place * (high - low)).astype(int).tolist()
         window = chip.image[top : top + int(sizes[1]), left : left + int(sizes[0])]

@@ -57,7 +57,7 @@ def measured(
     """
     loader = eval_loader(
         part.samples,
-        sar_mapper(config, is_train=False),
+        sar_mapper(config),
         batch_size=config.evaluation.batch_size,
         num_workers=workers(config),
         rank=comm.get_rank(),
@@ -110,11 +110,20 @@ def measure_parts(
     return found
 
 
-def sar_mapper(config: Config, *, is_train: bool, with_masks: bool = False) -> SarMapper:
-    """Return what turns a sample into a model input; one radiometry for training and evaluation."""
+def sar_mapper(
+    config: Config, *, training_set: Dataset | None = None, with_masks: bool = False
+) -> SarMapper:
+    """Return what turns a sample into a model input; one radiometry for training and evaluation.
+
+    Args:
+        config: Of the run.
+        training_set: Given for training: what is augmented, and what augmentations draw from.
+        with_masks: Give outlines to the model.
+    """
     return SarMapper(
         Radiometry.from_config(config.radiometry),
         config.augment,
-        is_train=is_train,
+        is_train=training_set is not None,
         with_masks=with_masks,
+        dataset=training_set,
     )

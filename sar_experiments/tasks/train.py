@@ -63,7 +63,7 @@ def _training_loader(
 ) -> Callable[[int], Any]:
     """Return first step -> endless batches; all augmentation settings are checked here."""
     train_part = data_parts.to_learn_from(train_part, config.usecase)
-    mapper = sar_mapper(config, is_train=True, with_masks=with_masks)
+    mapper = sar_mapper(config, training_set=train_part, with_masks=with_masks)
     factors = None
     if config.augment.repeat_threshold > 0:
         factors = repeat_factors(train_part.samples, config.augment.repeat_threshold)

@@ -127,6 +127,14 @@ def test_a_centred_crop_holds_an_object_whole(rng):
         assert np.all(cut.image[top:bottom, left:right] == np.float32(0.9))
 
 
+def test_a_box_between_pixels_is_held_whole_too(rng):
+    chip = Chip.of(np.zeros((200, 200, 1), np.float32), [(70.4, 70.6, 90.3, 99.7)], [0])
+    for _ in range(50):
+        left, top, right, bottom = ObjectCrop(32, centred_share=1.0)(chip, rng).boxes[0]
+        assert min(left, top) >= 0
+        assert max(right, bottom) <= 32
+
+
 def test_crops_lie_anywhere_around_the_object(rng):
     chip = sea_with_ship(rng)
     lefts = {int(ObjectCrop(100, centred_share=1.0)(chip, rng).boxes[0, 0]) for _ in range(60)}
