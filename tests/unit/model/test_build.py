@@ -1,0 +1,93 @@
+"""Every model of conf/model/ builds from its YAML, learns a step and detects on one gray image.
+
+Keys that Detectron2 does not have are refused before anything is built.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
+
+from sar_experiments import cli
+from sar_experiments.errors import ConfigError
+from sar_experiments.model.build import ModelSpec, build_model, detectron2_config, zoo_url
+
+pytestmark = pytest.mark.detectron2
+MODELS = sorted(path.stem for path in (Path(cli.conf_dir()) / "model").glob("*.yaml"))
+
+
+def image(rng, side=96, *, with_mask):
+    instances = Instances((side, side))
+    instances.gt_boxes = Boxes(torch.tensor([[20.0, 30.0, 50.0, 44.0]]))
+    instances.gt_classes = torch.tensor([1])
+    if with_mask:
+        from detectron2.structures import PolygonMasks
+
+        instances.gt_masks = PolygonMasks([[[20.0, 30.0, 50.0, 30.0, 50.0, 44.0, 20.0, 44.0]]])
+    pixels = torch.from_numpy(rng.random((1, side, side), dtype="float32"))
+    return {"image": pixels, "instances": instances, "height": side, "width": side}
+
+
+def spec_of(config, **changes):
+    return ModelSpec(
+        **{"base": config.model.base, "tree": config.d2, "classes": ("a", "b")} | changes
+    )
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_learns_and_detects_on_one_channel(typed_config, rng, name):
+    config = typed_config(f"model={name}", "model.weights=none")
+    cfg = detectron2_config(spec_of(config), device="cpu")
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    record = image(rng, with_mask=cfg.MODEL.MASK_ON)
+    with EventStorage(0):
+        losses = model([record])
+        sum(losses.values()).backward()
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    frozen = [key for key, p in model.named_parameters() if not p.requires_grad or p.grad is None]
+    assert not [key for key in frozen if "mask_head" not in key]
+    model.eval()
+    with torch.no_grad():
+        (output,) = model([record])
+    assert output["instances"].image_size == (96, 96)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "tiny"])
+def test_a_zoo_model_names_weights_that_exist(typed_config, name):
+    config = typed_config(f"model={name}")
+    assert config.model.weights == "zoo"
+    assert zoo_url(config.model.base).endswith(".pkl")
+
+
+def test_the_class_list_sets_the_outputs(typed_config):
+    spec = spec_of(typed_config("model=tiny"), classes=("a", "b", "c"))
+    cfg = detectron2_config(spec, device="cpu")
+    assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == cfg.MODEL.RETINANET.NUM_CLASSES == 3
+
+
+def test_any_detectron2_key_reaches_detectron2(typed_config):
+    config = typed_config("+d2.MODEL.RPN.NMS_THRESH=1", "+d2.SOLVER.NESTEROV=true")
+    cfg = detectron2_config(spec_of(config), device="cpu")
+    assert cfg.MODEL.RPN.NMS_THRESH == 1.0
+    assert cfg.SOLVER.NESTEROV is True
+
+
+def test_an_unknown_key_is_refused_with_its_nearest(typed_config):
+    config = typed_config("model=tiny")
+    with pytest.raises(ConfigError, match=r"did you mean d2\.MODEL\.RPN\?"):
+        detectron2_config(spec_of(config, tree={"MODEL": {"RPNN": {}}}), device="cpu")
+
+
+def test_a_base_that_the_zoo_lacks_is_refused(typed_config):
+    config = typed_config("model=tiny")
+    with pytest.raises(ConfigError, match=r"model\.base=nowhere\.yaml"):
+        detectron2_config(spec_of(config, base="nowhere.yaml"), device="cpu")
+
+
+def test_what_detectron2_cannot_build_is_a_config_error(typed_config):
+    config = typed_config("model=faster_rcnn_r50_fpn", "d2.MODEL.FPN.IN_FEATURES=[res9]")
+    with pytest.raises(ConfigError, match="GeneralizedRCNN"):
+        build_model(detectron2_config(spec_of(config), device="cpu"))
