@@ -88,6 +88,6 @@ def test_a_base_that_the_zoo_lacks_is_refused(typed_config):
 
 
 def test_what_detectron2_cannot_build_is_a_config_error(typed_config):
-    config = typed_config("model=faster_rcnn_r50_fpn", "d2.MODEL.FPN.IN_FEATURES=[res9]")
+    config = typed_config("model=faster_rcnn_r50_fpn", "+d2.MODEL.FPN.IN_FEATURES=[res9]")
     with pytest.raises(ConfigError, match="GeneralizedRCNN"):
         build_model(detectron2_config(spec_of(config), device="cpu"))
