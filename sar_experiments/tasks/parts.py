@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from typing import TYPE_CHECKING
@@ -10,18 +11,27 @@ from tqdm import tqdm
 
 from sar_experiments import run_folder
 from sar_experiments.data import parts as data_parts
-from sar_experiments.data.checks import Report, check_datasets, without_bad_samples
-from sar_experiments.data.loader import default_workers
+from sar_experiments.data.checks import (
+    CheckSettings,
+    Report,
+    check_datasets,
+    without_bad_samples,
+)
+from sar_experiments.data.loader import default_workers, usable_cores
 from sar_experiments.data.radiometry import Radiometry
 from sar_experiments.errors import DatasetError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from sar_experiments.config import Config
     from sar_experiments.data.annotations import Dataset
 
 logger = logging.getLogger(__name__)
+
+CHECK_CACHE = ".check_cache.sqlite"
+"""Beside the run folders, so that the runs of a sweep decode the data once."""
 
 
 def load_parts(config: Config, folder: Path) -> dict[str, Dataset]:
@@ -60,28 +70,38 @@ def usable_parts(config: Config, parts: dict[str, Dataset], folder: Path) -> dic
 
 def checked(config: Config, parts: dict[str, Dataset], folder: Path) -> Report:
     """Check the parts and write check.json."""
-    report = check_datasets(
-        parts,
+    settings = CheckSettings(
         radiometry=Radiometry.from_config(config.radiometry),
         anchor_sizes=config.model.anchor_sizes,
-        workers=default_workers(),
-        cache=None,
-        progress=None,
+        anchor_ratios=config.model.anchor_ratios,
+        min_size_px=config.augment.min_size_test,
+        max_size_px=config.augment.max_size_test,
+        workers=usable_cores(),
+        cache=folder.parent / CHECK_CACHE,
     )
-    run_folder.write_json(folder / "check.json", report.as_json())
+    with progress_bar("check", unit="image") as show:
+        report = check_datasets(parts, settings, progress=show)
+    run_folder.write_json(folder / run_folder.CHECK, report.as_json())
     return report
 
 
 def simulate(config: Config) -> Path:
     """Make the simulator's dataset, with a progress bar, and return its folder."""
     assert config.usecase.simulator is not None
-    with tqdm(desc="simulate", unit="image", disable=not sys.stdout.isatty(), leave=False) as bar:
+    with progress_bar("simulate", unit="image") as show:
+        return data_parts.simulate(config.usecase.simulator, show)
+
+
+@contextlib.contextmanager
+def progress_bar(title: str, *, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield what to call with the number done and the number in all; silent off a terminal."""
+    with tqdm(desc=title, unit=unit, disable=not sys.stdout.isatty(), leave=False) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        return data_parts.simulate(config.usecase.simulator, show)
+        yield show
 
 
 def workers(config: Config) -> int:

@@ -1,0 +1,219 @@
+"""Each fault planted into a dataset is found and named with its file.
+
+Errors can be left out; what is merely odd is a warning. A second look takes its numbers from the
+cache, unless the file changed.
+"""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from sar_experiments.data import image_scan
+from sar_experiments.data.annotations import Dataset
+from sar_experiments.data.check_figures import write_figures
+from sar_experiments.data.checks import CheckSettings, check_datasets, without_bad_samples
+from sar_experiments.data.radiometry import Radiometry
+
+WIDTH, HEIGHT = 60, 40
+GOOD = (10.0, 10.0, 30.0, 20.0)
+
+
+@pytest.fixture
+def settings(typed_config):
+    return CheckSettings(
+        radiometry=Radiometry.from_config(typed_config().radiometry),
+        anchor_sizes=[[8.0], [16.0]],
+        anchor_ratios=[0.5, 1.0, 2.0],
+        min_size_px=0,
+        max_size_px=1333,
+        workers=2,
+    )
+
+
+@pytest.fixture
+def part(tmp_path, rng):
+    """Boxes per image -> a dataset whose images lie in tmp_path."""
+
+    def make(*images, name="train", classes=("ship",), area=None):
+        samples = []
+        for index, boxes in enumerate(images):
+            path = tmp_path / f"{name}_{index}.png"
+            cv2.imwrite(str(path), rng.integers(0, 256, (HEIGHT, WIDTH), dtype=np.uint8))
+            annotations = [
+                {
+                    "bbox": list(box),
+                    "bbox_mode": 0,
+                    "category_id": 0,
+                    "iscrowd": 0,
+                    "id": 10 * index + number,
+                    "area": area or (box[2] - box[0]) * (box[3] - box[1]),
+                }
+                for number, box in enumerate(boxes)
+            ]
+            samples.append(
+                {
+                    "file_name": str(path),
+                    "image_id": index,
+                    "height": HEIGHT,
+                    "width": WIDTH,
+                    "scene": f"{name}{index}",
+                    "annotations": annotations,
+                }
+            )
+        return Dataset(name, tuple(samples), classes, tmp_path, tmp_path / "truth.json")
+
+    return make
+
+
+def codes(report):
+    return {(each.severity, each.code) for each in report.findings}
+
+
+def test_a_sound_dataset_has_no_findings(part, settings):
+    report = check_datasets({"train": part([GOOD]), "val": part([GOOD], name="val")}, settings)
+    assert not report.findings
+    assert "nothing wrong was found" in report.as_table()
+
+
+@pytest.mark.parametrize(
+    ("box", "severity", "code"),
+    [
+        ((30, 10, 30, 20), "error", "box empty"),
+        ((30, 10, 20, 20), "error", "box empty"),
+        ((float("nan"), 10, 20, 20), "error", "box empty"),
+        ((60, 10, 70, 20), "error", "box outside"),
+        ((-20, 10, 0, 20), "error", "box outside"),
+        ((50, 10, 65, 20), "warning", "box cut"),
+        ((-5, 10, 75, 20), "warning", "box larger than the image"),
+        ((10, 10, 12, 30), "warning", "box tiny"),
+    ],
+)
+def test_a_bad_box_is_named(part, settings, box, severity, code):
+    report = check_datasets({"train": part([GOOD], [box])}, settings)
+    (finding,) = [f for f in report.findings if f.code != "area wrong"]
+    assert (finding.severity, finding.code) == (severity, code)
+    assert "train_1.png: annotation 10 has the" in finding.sentence
+
+
+def test_a_box_may_stick_out_by_a_rounding(part, settings):
+    assert not check_datasets({"train": part([(50, 10, 61, 20)])}, settings).findings
+
+
+def test_a_repeated_box_and_a_wrong_area_are_warnings(part, settings):
+    assert codes(check_datasets({"train": part([GOOD, GOOD])}, settings)) == {
+        ("warning", "box twice")
+    }
+    assert codes(check_datasets({"train": part([GOOD], area=1e6)}, settings)) == {
+        ("warning", "area wrong")
+    }
+
+
+def test_images_that_cannot_be_used_are_errors(part, settings):
+    dataset = part([GOOD], [GOOD], [GOOD], [GOOD])
+    files = [Path(sample["file_name"]) for sample in dataset.samples]
+    files[0].unlink()
+    files[1].write_bytes(files[1].read_bytes()[:-30])
+    cv2.imwrite(str(files[2]), np.zeros((HEIGHT + 1, WIDTH), dtype=np.uint8))
+    report = check_datasets({"train": dataset}, settings)
+    named = {Path(error.file).name: error.code for error in report.errors}
+    assert named == {
+        "train_0.png": "image cannot be used",
+        "train_1.png": "image cannot be used",
+        "train_2.png": "image size differs",
+    }
+    assert "60 x 41 px, annotated as 60 x 40 px" in report.as_table()
+
+
+def test_an_image_in_two_parts_is_found_under_another_name(part, settings):
+    train, val = part([GOOD]), part([GOOD], name="val")
+    shutil.copy(train.samples[0]["file_name"], val.samples[0]["file_name"])
+    report = check_datasets({"train": train, "val": val}, settings)
+    assert codes(report) == {("warning", "image shared by parts")}
+    assert "val_0.png, which train holds as" in report.findings[0].sentence
+
+
+def test_a_scene_in_two_parts_is_found(part, settings):
+    train, val = part([GOOD]), part([GOOD], name="val")
+    val = replace(val, samples=tuple({**s, "scene": "train0"} for s in val.samples))
+    report = check_datasets({"train": train, "val": val}, settings)
+    assert codes(report) == {("warning", "scene shared by parts")}
+
+
+def test_a_class_without_objects_is_a_warning(part, settings):
+    report = check_datasets({"train": part([GOOD], classes=("ship", "bridge"))}, settings)
+    assert codes(report) == {("warning", "class unused")}
+    assert report.findings[0].sentence == "train has no object of class bridge"
+
+
+def test_bad_images_and_boxes_are_left_out_and_counted(part, settings):
+    dataset = part([GOOD, (30, 10, 30, 20)], [GOOD], [])
+    Path(dataset.samples[1]["file_name"]).unlink()
+    kept, counts = without_bad_samples(dataset, check_datasets({"train": dataset}, settings))
+    assert counts == {"images": 1, "boxes": 1}
+    assert [[a["bbox"] for a in s["annotations"]] for s in kept.samples] == [[list(GOOD)], []]
+
+
+def test_pixel_statistics_are_those_of_the_encoded_pixels(part, settings):
+    dataset = part([GOOD], [GOOD])
+    stored = [cv2.imread(s["file_name"], cv2.IMREAD_UNCHANGED) / 255 for s in dataset.samples]
+    numbers = check_datasets({"train": dataset}, settings).parts["train"]
+    assert numbers.mean == pytest.approx([np.mean(stored)], abs=1e-6)
+    assert numbers.std == pytest.approx([np.std(stored)], abs=1e-6)
+    assert sum(numbers.histogram) == pytest.approx(1)
+
+
+def test_anchors_are_measured_and_better_ones_proposed(part, settings):
+    boxes = [(0, 0, side, side / 2) for side in (20, 22, 24, 40, 44, 48)]
+    report = check_datasets(
+        {"train": part(*[[box] for box in boxes])}, replace(settings, anchor_sizes=[[4.0], [6.0]])
+    )
+    assert report.fit.reached_share == 0
+    assert report.proposal.sizes == [[15.5], [31.0]]
+    assert 0.5 in report.proposal.ratios
+    assert report.proposal.fit.reached_share == 1
+
+
+def test_sizes_are_those_the_network_sees(part, settings):
+    report = check_datasets({"train": part([GOOD])}, replace(settings, min_size_px=80))
+    assert report.parts["train"].sizes.tolist() == [[40, 20]]
+
+
+def test_a_second_look_decodes_nothing_unless_a_file_changed(part, settings, tmp_path, monkeypatch):
+    dataset = part([GOOD], [GOOD])
+    cached = replace(settings, cache=tmp_path / "cache.sqlite")
+    first = check_datasets({"train": dataset}, cached)
+    decoded = []
+    scan = image_scan.scan_image
+    monkeypatch.setattr(
+        image_scan, "scan_image", lambda path, r: decoded.append(path.name) or scan(path, r)
+    )
+    again = check_datasets({"train": dataset}, cached)
+    assert decoded == []
+    assert again.as_json() == first.as_json()
+    cv2.imwrite(dataset.samples[1]["file_name"], np.zeros((HEIGHT, WIDTH), dtype=np.uint8))
+    check_datasets({"train": dataset}, cached)
+    assert decoded == ["train_1.png"]
+
+
+def test_a_cache_that_cannot_be_used_is_done_without(part, settings, tmp_path):
+    (tmp_path / "cache.sqlite").write_text("not a database, and long enough to be looked at")
+    cached = replace(settings, cache=tmp_path / "cache.sqlite")
+    assert not check_datasets({"train": part([GOOD])}, cached).findings
+
+
+def test_progress_reaches_the_end(part, settings):
+    seen = []
+    check_datasets(
+        {"train": part([GOOD], [GOOD])}, settings, progress=lambda *state: seen.append(state)
+    )
+    assert seen == [(1, 2), (2, 2)]
+
+
+def test_the_figure_is_a_whole_png(part, settings, tmp_path):
+    report = check_datasets({"train": part([GOOD], []), "val": part([], name="val")}, settings)
+    path = write_figures(report, tmp_path)
+    assert cv2.imread(str(path)).shape[1] > 500
