@@ -407,6 +407,12 @@ class EvaluationConfig:
     batch_size: int = MISSING
     """Images at once in evaluation."""
 
+    pictures: int = MISSING
+    """Validation images that TensorBoard shows with truth and detections; always the same ones."""
+
+    loss_images: int = MISSING
+    """Validation images that the validation loss is computed on; 0 computes none."""
+
 
 @dataclass
 class Config:

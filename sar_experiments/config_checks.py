@@ -47,6 +47,8 @@ _RANGES: dict[str, tuple[float | None, float | None]] = {
     "evaluation.min_score": (0, 1),
     "evaluation.match_iou": (0.01, 1),
     "evaluation.batch_size": (1, None),
+    "evaluation.pictures": (0, None),
+    "evaluation.loss_images": (0, None),
 }
 _ABOVE_ZERO = (
     "solver.base_lr",

@@ -1,4 +1,4 @@
-"""FRONT DOOR detect(): a model over a loader, as detections per image."""
+"""FRONT DOOR detect(): a model over a loader, as detections per image; and its validation loss."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from detectron2.evaluation import inference_context
 from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
 
 from sar_experiments.detections import Detections
 
@@ -46,6 +47,45 @@ def detect(
         model.train(was_training)
     gathered = comm.gather(found)
     return {image: each for part in gathered for image, each in part.items()}
+
+
+def mean_losses(
+    model: torch.nn.Module, loader: Iterable[list[dict[str, Any]]], *, seed: int
+) -> dict[str, float]:
+    """Return the training losses on data that is not learnt from, averaged over batches.
+
+    Detectron2 computes losses in training mode alone, where batch norm would learn the validation
+    data and proposals are sampled: the norms are held still, and the draws are seeded.
+
+    Args:
+        model: Detectron2 model; its mode, statistics and the random state are put back.
+        loader: Batches of model inputs with ``instances``.
+        seed: Of the sampling of proposals.
+
+    Returns:
+        Part of the loss -> mean, and ``loss`` -> the mean of their sum; empty without batches.
+    """
+    sums: dict[str, float] = {}
+    batches = 0
+    was_training = model.training
+    devices = [p.device for p in model.parameters()][:1]
+    try:
+        model.train()
+        for module in model.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        cuda = [device for device in devices if device.type == "cuda"]
+        # A storage of its own: the model logs sampling statistics, which belong to training.
+        with torch.random.fork_rng(cuda), torch.no_grad(), EventStorage(0):
+            torch.manual_seed(seed)
+            for batch in loader:
+                batches += 1
+                for name, loss in model(batch).items():
+                    sums[name] = sums.get(name, 0.0) + float(loss)
+    finally:
+        model.train(was_training)
+    means = {name: total / batches for name, total in sums.items()}
+    return {"loss": sum(means.values()), **means} if means else {}
 
 
 def _best(instances: Any, max_detections: int) -> Detections:  # noqa: ANN401 - Detectron2's

@@ -47,7 +47,9 @@ def run(config: Config, folder: Path, interruption: Interruption) -> int:
         logger.error("diverged: %s", error)  # noqa: TRY400 - the sentence says it all
         return FAILED
     except KeyboardInterrupt:
-        run_folder.update_result(folder, status="interrupted", why="interrupted before training")
+        run_folder.update_result(
+            folder, status="interrupted", why="interrupted; run again to go on"
+        )
         return INTERRUPTED
     except torch.OutOfMemoryError as error:
         why = f"out of GPU memory: {str(error).splitlines()[0]} Try a smaller solver.ims_per_batch"

@@ -4,47 +4,99 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detectron2.utils import comm
+from detectron2.utils.events import get_event_storage
 from tqdm import tqdm
 
 from sar_experiments import run_folder
 from sar_experiments.data.loader import eval_loader
 from sar_experiments.data.mapper import SarMapper
 from sar_experiments.data.radiometry import Radiometry
+from sar_experiments.detections import Detections
 from sar_experiments.evaluate.metrics import Metrics, coco_results, flat, measure, metrics_table
-from sar_experiments.evaluate.runner import detect
+from sar_experiments.evaluate.pictures import truth_beside_detections
+from sar_experiments.evaluate.runner import detect, mean_losses
 from sar_experiments.tasks.parts import workers
+from sar_experiments.train.board import write_curves
 from sar_experiments.train.hooks import StopTraining
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
     import torch
 
     from sar_experiments.config import Config
-    from sar_experiments.data.annotations import Dataset
-    from sar_experiments.detections import Detections
+    from sar_experiments.data.annotations import Dataset, Sample
     from sar_experiments.tasks.interruption import Interruption
 
 logger = logging.getLogger(__name__)
 
+NOTHING = Detections.none()
+
 
 def validation(
-    config: Config, part: Dataset, interruption: Interruption
+    config: Config, part: Dataset, folder: Path, interruption: Interruption
 ) -> Callable[[torch.nn.Module], dict[str, float | None]]:
-    """Return what the training loop calls to evaluate."""
+    """Return what the training loop calls to evaluate: numbers, curves, pictures and losses."""
+    pictured = _spread([s for s in part.samples if s["annotations"]], config.evaluation.pictures)
 
     def validate(model: torch.nn.Module) -> dict[str, float | None]:
-        metrics, _ = measured(config, model, part, interruption)
-        if not comm.is_main_process():
-            return {}
-        logger.info("%s", metrics_table(metrics, part.classes))
-        return flat(metrics)
+        metrics, detections = measured(config, model, part, interruption)
+        found: dict[str, float | None] = {}
+        if comm.is_main_process():
+            logger.info("%s", metrics_table(metrics, part.classes))
+            _show(config, part, pictured, metrics, detections, folder)
+            found = {**flat(metrics), **_losses(config, model, part)}
+        # What is decided by these numbers must be decided alike on every rank.
+        return dict(comm.all_gather(found)[0])
 
     return validate
+
+
+def _show(
+    config: Config,
+    part: Dataset,
+    pictured: Sequence[Sample],
+    metrics: Metrics,
+    detections: dict[int, Detections],
+    folder: Path,
+) -> None:
+    """Let TensorBoard show the precision-recall curves and the pictured samples."""
+    storage = get_event_storage()
+    curves = {f"val/{name}": (c.precision, c.recall) for name, c in metrics.curves.items()}
+    write_curves(folder, curves, step=storage.iter)
+    mapper = sar_mapper(config)
+    for sample in pictured:
+        picture = truth_beside_detections(
+            mapper.read(sample).image,
+            sample,
+            detections.get(sample["image_id"], NOTHING),
+            classes=part.classes,
+            min_score=metrics.values["threshold"] or 0.5,
+            match_iou=config.evaluation.match_iou,
+        )
+        title = f"val/{Path(sample['file_name']).name}: truth, found"
+        storage.put_image(title, picture.transpose(2, 0, 1))
+
+
+def _losses(config: Config, model: torch.nn.Module, part: Dataset) -> dict[str, float]:
+    loader = eval_loader(
+        _spread(part.samples, config.evaluation.loss_images),
+        sar_mapper(config),
+        batch_size=config.evaluation.batch_size,
+        num_workers=0,
+    )
+    bare = getattr(model, "module", model)  # unwrapped: one rank alone computes them
+    return mean_losses(bare, loader, seed=config.seed)
+
+
+def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """Return ``count`` samples, evenly spread over the sequence, the same every time."""
+    step = max(1, len(samples) // max(1, count))
+    return list(samples[::step][:count])
 
 
 def measured(

@@ -9,14 +9,15 @@ import torch
 from detectron2.utils import comm
 
 from sar_experiments import run_folder
-from sar_experiments.config import Config, Device, Precision, to_plain
+from sar_experiments.config import Config, Device, Precision, to_plain, to_yaml
 from sar_experiments.data import parts as data_parts
-from sar_experiments.data.loader import repeat_factors, train_loader
+from sar_experiments.data.loader import class_frequencies, repeat_factors, train_loader
 from sar_experiments.errors import HardwareError
 from sar_experiments.model import build, weights
 from sar_experiments.tasks.exit_codes import DONE, INTERRUPTED
 from sar_experiments.tasks.measuring import measure_parts, sar_mapper, validation
 from sar_experiments.tasks.parts import load_parts, usable_parts, workers
+from sar_experiments.train.board import write_hparams, write_texts
 from sar_experiments.train.loop import Learner, Outcome, Plan, train
 from sar_experiments.train.solver import clip_full_norm, optimizer_and_scheduler
 
@@ -37,9 +38,10 @@ def run(config: Config, folder: Path, interruption: Interruption) -> int:
     cfg = build.detectron2_config(spec, device=config.hardware.device.name)
     run_folder.write_atomically(folder / run_folder.DETECTRON2, cfg.dump())
     learner, checkpointer = _learner(config, spec, cfg, folder)
-    validate = validation(config, parts["val"], interruption)
+    validate = validation(config, parts["val"], folder, interruption)
     loader = _training_loader(config, parts["train"], with_masks=build.has_masks(cfg))
     _say_plan(config, cfg)
+    write_texts(folder, {"config": to_yaml(config), "model": str(learner.model)})
     interruption.can_wait = True
     outcome = train(
         learner,
@@ -67,6 +69,7 @@ def _training_loader(
     factors = None
     if config.augment.repeat_threshold > 0:
         factors = repeat_factors(train_part.samples, config.augment.repeat_threshold)
+        _say_frequencies(train_part, factors)
     return lambda start_step: train_loader(
         train_part.samples,
         mapper,
@@ -77,7 +80,21 @@ def _training_loader(
         rank=comm.get_rank(),
         world_size=comm.get_world_size(),
         repeat_factors=factors,
+        pin_memory=config.hardware.device is Device.cuda,
     )
+
+
+def _say_frequencies(train_part: Dataset, factors: list[float]) -> None:
+    """Show what repeat factors change: the share of seen images that hold each class."""
+    count = len(train_part.classes)
+    shares = [class_frequencies(train_part.samples, each, count) for each in (None, factors)]
+    width = max(5, *(len(name) for name in train_part.classes))
+    rows = [f"{'class':<{width}}  in images  as seen"]
+    rows += [
+        f"{name:<{width}}  {before:>9.1%}  {after:>7.1%}"
+        for name, before, after in zip(train_part.classes, *shares, strict=True)
+    ]
+    logger.info("%s", "\n".join(rows))
 
 
 def _learner(
@@ -157,7 +174,8 @@ def _evaluate_best(
         config.evaluation.metric,
         outcome.best,
     )
-    measure_parts(config, folder, model, parts)
+    metrics = measure_parts(config, folder, model, parts)
+    write_hparams(folder, to_plain(config), metrics)
     logger.info("run folder: %s", folder)
     logger.info("curves: tensorboard --logdir %s", folder.parent)
     return DONE

@@ -71,6 +71,22 @@ def test_tensorboard_reads_the_curves(trained):
     assert [event.step for event in events.Scalars("val/AP50")]
 
 
+def test_tensorboard_shows_pictures_texts_curves_and_hparams(trained):
+    folder, result, _ = trained
+    events = EventAccumulator(str(folder), size_guidance={"tensors": 0, "images": 0}).Reload()
+    tags = events.Tags()
+    assert len([tag for tag in tags["images"] if tag.endswith("truth, found")]) >= 2
+    assert {"config/text_summary", "model/text_summary", "val/all", "val/ship"} <= set(
+        tags["tensors"]
+    )
+    text = events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "max_iter: 12" in text
+    assert "val/loss" in tags["scalars"]
+    (final,) = events.Scalars("final/AP50")
+    assert final.value == pytest.approx(result["metrics"]["AP50"], abs=1e-6)
+    assert events.SummaryMetadata("_hparams_/session_start_info")
+
+
 def test_a_completed_run_is_not_done_again(trained, call):
     folder, result, _ = trained
     again = call(f"output={folder}")
