@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import sys
 from pathlib import Path
 
-import torch
-
 from sar_experiments import run_folder, supervisor
-from sar_experiments.config import Config, Device, read_config
-from sar_experiments.errors import DivergedError, HardwareError, SarError
+from sar_experiments.config import Config, read_config
+from sar_experiments.errors import DivergedError, SarError
 from sar_experiments.tasks.exit_codes import FAILED, INTERRUPTED, USER_MISTAKE
 from sar_experiments.tasks.interruption import Interruption
 
-logger = logging.getLogger("sar_experiments.tasks")
+logger = logging.getLogger("sar_experiments.tasks")  # not __main__, as this module is called
+tracebacks = logging.getLogger("sar_experiments.traceback")
 
 
 def main() -> None:
@@ -36,9 +34,7 @@ def main() -> None:
 def run(config: Config, folder: Path, interruption: Interruption) -> int:
     """Run one task, record in result.json how it ended, and return the exit code."""
     try:
-        prepare_device(config)
-        task = importlib.import_module(f"sar_experiments.tasks.{config.task.name}")
-        return int(task.run(config, folder, interruption))
+        return _run(config, folder, interruption)
     except SarError as error:
         return _failed(folder, str(error), cause="user", code=USER_MISTAKE)
     except DivergedError as error:
@@ -47,15 +43,14 @@ def run(config: Config, folder: Path, interruption: Interruption) -> int:
         logger.error("diverged: %s", error)  # noqa: TRY400 - the sentence says it all
         return FAILED
     except KeyboardInterrupt:
-        run_folder.update_result(
-            folder, status="interrupted", why="interrupted; run again to go on"
-        )
+        why = "interrupted; run again to go on"
+        run_folder.update_result(folder, status="interrupted", why=why)
         return INTERRUPTED
-    except torch.OutOfMemoryError as error:
-        why = f"out of GPU memory: {str(error).splitlines()[0]} Try a smaller solver.ims_per_batch"
-        return _failed(folder, why, cause="oom", code=FAILED)
-    except Exception as error:
-        logging.getLogger("sar_experiments.traceback").exception("the task failed")
+    except Exception as error:  # noqa: BLE001 - outermost: whatever it is, it is recorded
+        tracebacks.exception("the task failed")
+        if type(error).__name__ == "OutOfMemoryError":  # PyTorch's, which may not be imported
+            why = f"out of GPU memory: {error}. Try a smaller solver.ims_per_batch"
+            return _failed(folder, why, cause="oom", code=FAILED)
         why = f"{type(error).__name__}: {error} (traceback in {folder / run_folder.TRAIN_LOG})"
         return _failed(folder, why, cause="exception", code=FAILED)
 
@@ -68,29 +63,16 @@ def log_to(folder: Path) -> None:
     logging.captureWarnings(True)
     console = logging.StreamHandler(sys.stdout)
     console.setFormatter(logging.Formatter("%(message)s"))
-    console.addFilter(lambda record: record.name != "sar_experiments.traceback")
+    console.addFilter(lambda record: record.name != tracebacks.name)
     logging.getLogger("sar_experiments").addHandler(console)
 
 
-def prepare_device(config: Config) -> None:
-    """Prepare PyTorch for the device.
-
-    Raises:
-        HardwareError: CUDA was asked for and PyTorch sees none.
-    """
-    if config.hardware.device is Device.cuda and not torch.cuda.is_available():
-        msg = (
-            "hardware.device=cuda, but this PyTorch sees no GPU (CUDA_VISIBLE_DEVICES="
-            f"{os.environ.get('CUDA_VISIBLE_DEVICES', 'unset')}); check the driver with nvidia-smi"
-        )
-        raise HardwareError(msg)
-    torch.backends.cudnn.benchmark = False  # image sizes vary
-    torch.set_float32_matmul_precision("high")
-    if config.hardware.deterministic:
-        # RoIAlign's backward pass has no deterministic kernel on CUDA: a warning there.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        on_cuda = config.hardware.device is Device.cuda
-        torch.use_deterministic_algorithms(True, warn_only=on_cuda)
+def _run(config: Config, folder: Path, interruption: Interruption) -> int:
+    device = importlib.import_module("sar_experiments.tasks.device")
+    device.load_libraries()
+    device.prepare_device(config)
+    task = importlib.import_module(f"sar_experiments.tasks.{config.task.name}")
+    return int(task.run(config, folder, interruption))
 
 
 def _failed(folder: Path, why: str, *, cause: str, code: int) -> int:

@@ -233,6 +233,24 @@ def test_composing_imports_neither_torch_nor_detectron2(command):
     assert not imported & {"torch", "detectron2", "albumentations", "numpy"}
 
 
+def test_a_torchvision_that_does_not_fit_torch_is_named(command, tmp_path):
+    broken = tmp_path / "site" / "torchvision"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text(
+        "raise RuntimeError('operator torchvision::nms does not exist')"
+    )
+    process = subprocess.run(
+        command(f"output={tmp_path / 'run'}"),
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 2
+    assert "do not load together: operator torchvision::nms does not exist" in process.stdout
+    assert "make setup" in process.stdout
+
+
 def wait_for(path, timeout_s=60):
     deadline = time.monotonic() + timeout_s
     while not path.exists():
