@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import math
@@ -125,11 +126,19 @@ def write_result(folder: Path, result: Result) -> None:
 
 
 def update_result(folder: Path, **changes: Any) -> Result:  # noqa: ANN401 - fields of Result
-    """Change fields of result.json, which must exist, and return the new result."""
-    result = read_result(folder)
-    assert result is not None, f"{folder / RESULT} is written when a run starts"
-    result = replace(result, **changes)
-    write_result(folder, result)
+    """Change fields of result.json, which must exist, and return the new result.
+
+    The supervisor and its child both do this: a lock on the folder keeps either's change.
+    """
+    lock = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = read_result(folder)
+        assert result is not None, f"{folder / RESULT} is written when a run starts"
+        result = replace(result, **changes)
+        write_result(folder, result)
+    finally:
+        os.close(lock)
     return result
 
 

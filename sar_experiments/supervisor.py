@@ -54,6 +54,7 @@ def supervise(
     """
     folder.mkdir(parents=True, exist_ok=True)
     began_s = time.monotonic()
+    run_folder.write_result(folder, replace(start, gpus=list(gpus)))
     with (folder / run_folder.TRAIN_LOG).open("ab") as log:
         process = subprocess.Popen(
             list(command),
@@ -64,7 +65,8 @@ def supervise(
             start_new_session=True,  # a terminal's Ctrl-C reaches us alone, and we pass it on
         )
     try:
-        run_folder.write_result(folder, _with_process(start, process.pid, gpus))
+        pid_start = run_folder.process_start(process.pid)
+        run_folder.update_result(folder, pid=process.pid, pid_start=pid_start)
         with _signals() as received:
             code = _wait(process, received, grace_s)
     finally:
@@ -108,11 +110,6 @@ def _environment(gpus: Sequence[str]) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         SUPERVISOR_PID: str(os.getpid()),
     }
-
-
-def _with_process(start: Result, pid: int, gpus: Sequence[str]) -> Result:
-    pid_start = run_folder.process_start(pid)
-    return replace(start, pid=pid, pid_start=pid_start, gpus=list(gpus))
 
 
 @contextlib.contextmanager
