@@ -70,7 +70,8 @@ class UserFolders(SearchPathPlugin):
 
 def main() -> None:
     """Run the command line; the process ends with the exit code of the contract."""
-    sys.argv[0] = "sar_experiments"  # the name that usage messages show, for -m too
+    if Path(sys.argv[0]).name == "__main__.py":
+        sys.argv[0] = "sar_experiments"  # what usage messages show for python -m
     sys.argv[1:] = [with_open_detectron2_key(argument) for argument in sys.argv[1:]]
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors to us instead of printing them
@@ -80,21 +81,26 @@ def main() -> None:
         _hydra_main()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except JobFailed as error:
-        sys.exit(f"sar_experiments: {error}")  # a string ends with exit code 1
-    except (SarError, HydraException, OmegaConfBaseException) as error:
-        if show_traceback:
-            raise
-        sys.stderr.write(f"sar_experiments: {explain(error)}\n")
-        sys.exit(USER_MISTAKE)
     except Exception as error:
         if show_traceback:
             raise
-        if "Unexpected type for root" in str(error):  # OmegaConf's assertion
-            sys.stderr.write(f"sar_experiments: {_KEY_IN_NULL}\n")
-            sys.exit(USER_MISTAKE)
-        kind = type(error).__name__
-        sys.exit(f"sar_experiments: {kind}: {error} (HYDRA_FULL_ERROR=1 shows where)")
+        sys.exit(_report(error))
+
+
+def _report(error: Exception) -> int:
+    """Write what went wrong as one paragraph and return the exit code."""
+    code = USER_MISTAKE
+    if isinstance(error, JobFailed):
+        sentence, code = str(error), FAILED
+    elif isinstance(error, SarError | HydraException | OmegaConfBaseException):
+        sentence = explain(error)
+    elif "Unexpected type for root" in str(error):  # OmegaConf's assertion
+        sentence = _KEY_IN_NULL
+    else:
+        sentence = f"{type(error).__name__}: {error} (HYDRA_FULL_ERROR=1 shows where)"
+        code = FAILED
+    sys.stderr.write(f"sar_experiments: {sentence}\n")
+    return code
 
 
 def run(composed: DictConfig) -> float | None:
@@ -115,8 +121,7 @@ def run(composed: DictConfig) -> float | None:
         if is_sweep:
             raise
         # Ended here, since Hydra would print its overrides around the sentence.
-        sys.stderr.write(f"sar_experiments: {explain(error)}\n")
-        sys.exit(USER_MISTAKE)
+        sys.exit(_report(error))
 
 
 def _run(folder: Path, config: Config, *, is_sweep: bool) -> float | None:

@@ -26,6 +26,11 @@ make_venv() {
     "$python" -m venv "$venv"
 }
 
+check_source() {
+    [ -z "$source" ] || [ -f "$source/setup.py" ] ||
+        fail "DETECTRON2=$source holds no setup.py; give the root of Detectron2's source"
+}
+
 install_everything() {
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "uv==$uv_version"
     use_pip_index
@@ -47,7 +52,6 @@ use_pip_index() {
 
 install_detectron2() {
     if [ -n "$source" ]; then
-        [ -f "$source/setup.py" ] || fail "DETECTRON2=$source holds no setup.py; give the root of Detectron2's source"
         say "Detectron2, compiled from $source"
         uv_install wheel  # upstream's setup.py builds beside the installed torch, not in isolation
         uv_install --no-deps --no-build-isolation --reinstall-package detectron2 "$source"
@@ -61,6 +65,7 @@ install_detectron2() {
 
 detectron2_version() { "$venv/bin/python" -c 'import importlib.metadata as m, importlib.util as u; assert u.find_spec("detectron2"); print(m.version("detectron2"))'; }
 
+check_source
 [ -x "$venv/bin/python" ] || make_venv
 venv=$(cd "$venv" && pwd)
 stamp="$venv/setup.stamp"
