@@ -39,6 +39,7 @@ from sar_experiments.config import (
 )
 from sar_experiments.config_checks import check_config
 from sar_experiments.errors import ConfigError, HardwareError, SarError
+from sar_experiments.exit_codes import FAILED, INTERRUPTED, USER_MISTAKE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from sar_experiments import run_folder
+from sar_experiments.exit_codes import DONE, FAILED, INTERRUPTED, USER_MISTAKE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from sar_experiments.run_folder import Result
 
-DONE, FAILED, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 SUPERVISOR_PID = "SAR_SUPERVISOR_PID"
 TAIL_LINES = 12
 POLL_S = 0.2

@@ -13,7 +13,7 @@ from pathlib import Path
 from sar_experiments import run_folder, supervisor
 from sar_experiments.config import Config, read_config
 from sar_experiments.errors import DivergedError, SarError
-from sar_experiments.tasks.exit_codes import FAILED, INTERRUPTED, USER_MISTAKE
+from sar_experiments.exit_codes import FAILED, INTERRUPTED, USER_MISTAKE
 from sar_experiments.tasks.interruption import Interruption
 
 logger = logging.getLogger("sar_experiments.tasks")  # not __main__, as this module is called

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sar_experiments import run_folder
 from sar_experiments.data import parts as data_parts
 from sar_experiments.data.browse import contact_sheet
-from sar_experiments.tasks.exit_codes import DONE
+from sar_experiments.exit_codes import DONE
 from sar_experiments.tasks.measuring import sar_mapper
 from sar_experiments.tasks.parts import load_parts, usable_parts
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sar_experiments import run_folder
 from sar_experiments.data.check_figures import write_figures
-from sar_experiments.tasks.exit_codes import DONE, USER_MISTAKE
+from sar_experiments.exit_codes import DONE, USER_MISTAKE
 from sar_experiments.tasks.parts import checked, load_parts
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from sar_experiments import run_folder
 from sar_experiments.config import Config, from_plain, to_yaml
 from sar_experiments.errors import ConfigError
+from sar_experiments.exit_codes import DONE
 from sar_experiments.model import build, weights
-from sar_experiments.tasks.exit_codes import DONE
 from sar_experiments.tasks.measuring import measure_parts
 from sar_experiments.tasks.parts import load_parts, usable_parts
 

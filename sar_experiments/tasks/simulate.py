@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from sar_experiments import run_folder
-from sar_experiments.tasks.exit_codes import DONE
+from sar_experiments.exit_codes import DONE
 from sar_experiments.tasks.parts import simulate
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from sar_experiments.config import Config, Device, Precision, to_plain, to_yaml
 from sar_experiments.data import parts as data_parts
 from sar_experiments.data.loader import class_frequencies, repeat_factors, train_loader
 from sar_experiments.errors import HardwareError
+from sar_experiments.exit_codes import DONE, INTERRUPTED
 from sar_experiments.model import build, weights
-from sar_experiments.tasks.exit_codes import DONE, INTERRUPTED
 from sar_experiments.tasks.measuring import measure_parts, sar_mapper, validation
 from sar_experiments.tasks.parts import load_parts, usable_parts, workers
 from sar_experiments.train.board import write_hparams, write_texts
