@@ -48,12 +48,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-USER_MISTAKE = 2
 _KEY_IN_NULL = (
     "an override sets a key inside one that is null; --cfg job shows which (usecase.simulator, for"
     " instance, is set for usecase=demo alone)"
 )
-INTERRUPTED = 130
 
 
 class JobFailed(CompactHydraException):
