@@ -71,7 +71,7 @@ def main() -> None:
     """Run the command line; the process ends with the exit code of the contract."""
     if Path(sys.argv[0]).name == "__main__.py":
         sys.argv[0] = "sar_experiments"  # what usage messages show for python -m
-    sys.argv[1:] = [with_open_detectron2_key(argument) for argument in sys.argv[1:]]
+    sys.argv[1:] = options_first([with_open_detectron2_key(each) for each in sys.argv[1:]])
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors to us instead of printing them
     # docker stop, kill and scancel send SIGTERM; joblib ends its workers on KeyboardInterrupt.
@@ -126,12 +126,17 @@ def run(composed: DictConfig) -> float | None:
 def _run(folder: Path, config: Config, *, is_sweep: bool) -> float | None:
     result = _finished(folder, config) or _supervise(folder, config)
     code = supervisor.exit_code(result)
+    metric = result.metrics.get(config.evaluation.metric)
+    if is_sweep:  # a single run's own console has said it
+        number = "" if metric is None else f", {config.evaluation.metric} {metric:.4f}"
+        why = f", {result.why}" if code else ""
+        logger.info("%s after %.0f s%s%s", result.status, result.seconds, number, why)
     if code and is_sweep:
         msg = f"{folder}: {result.status}, {result.why}"
         raise JobFailed(msg)
     if code:
         sys.exit(code)
-    return result.metrics.get(config.evaluation.metric)
+    return metric
 
 
 def typed(composed: DictConfig) -> Config:
@@ -230,6 +235,15 @@ _EXPLANATIONS: tuple[tuple[str, Callable[..., str]], ...] = (
 )
 
 
+def options_first(arguments: list[str]) -> list[str]:
+    """Put overrides behind options, which argparse refuses between two overrides."""
+
+    def is_override(argument: str) -> bool:
+        return not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
+
+    return sorted(arguments, key=is_override)  # stable: the order of each kind stays
+
+
 def with_open_detectron2_key(argument: str) -> str:
     """Let ``d2.KEY=value`` and ``+d2.KEY=value`` both set a key, mapped by us or not.
 
@@ -320,6 +334,10 @@ def _supervise(folder: Path, config: Config) -> run_folder.Result:
         on_wait=lambda: logger.info("waiting for a free GPU"),
     ) as lease:
         run_folder.write_atomically(folder / run_folder.CONFIG, to_yaml(config))
+        where = f"GPU {', '.join(lease.gpus)}" if lease.gpus else "the CPU"
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            changed = " ".join(HydraConfig.get().overrides.task)
+            logger.info("start on %s: %s -> %s", where, changed, folder)
         return supervisor.supervise(
             folder,
             command=[sys.executable, "-m", "sar_experiments.tasks", str(folder)],

@@ -65,6 +65,14 @@ def test_the_resolved_config_is_shown_with_the_command_lines_value():
     assert "max_iter: 30000" in process.stdout
 
 
+def test_options_may_stand_between_overrides():
+    door = [sys.executable, "-m", "sar_experiments", "usecase=infra", "--cfg", "job"]
+    process = run([*door, "seed=77", "--resolve", "solver.max_iter=7"])
+    assert process.returncode == 0, process.stderr
+    assert "seed: 77" in process.stdout
+    assert "MAX_ITER: 7" in process.stdout
+
+
 @pytest.mark.slow  # builds a wheel, for which it needs a package index
 def test_a_wheel_brings_its_own_conf(tmp_path):
     for name in ("sar_experiments", "conf"):

@@ -1,0 +1,44 @@
+"""A sweep runs each job in a process of its own; one that fails costs itself alone."""
+
+import json
+
+import pytest
+
+pytestmark = pytest.mark.detectron2
+
+
+@pytest.fixture(scope="module")
+def sweep(call, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep") / "rates"
+    arguments = ("solver.base_lr=0.01,1e3", "hardware.jobs=2", f"output={folder}")
+    return folder, call("--multirun", *arguments), arguments
+
+
+def results(folder):
+    return {path.parent.name: json.loads(path.read_text()) for path in folder.glob("*/result.json")}
+
+
+def test_a_diverged_job_leaves_the_others_alone(sweep):
+    folder, process, _ = sweep
+    status = {name: result["status"] for name, result in results(folder).items()}
+    assert status == {"0_demo": "completed", "1_demo": "diverged"}
+    assert process.returncode == 1
+
+
+def test_the_console_says_what_each_job_does_and_how_it_ends(sweep):
+    _, process, _ = sweep
+    assert "[job 0] start on the CPU:" in process.stdout
+    assert "[job 0] completed after" in process.stdout
+    assert "[job 1] diverged after" in process.stdout
+    assert "Traceback" not in process.stderr + process.stdout
+
+
+def test_the_same_command_again_runs_only_what_failed(sweep, call):
+    folder, _, arguments = sweep
+    before = results(folder)
+    again = call("--multirun", *arguments)
+    after = results(folder)
+    assert again.returncode == 1
+    assert after["0_demo"] == before["0_demo"]
+    assert after["1_demo"]["started"] > before["1_demo"]["started"]
+    assert "completed already" in again.stdout
