@@ -141,3 +141,12 @@ def test_plain_values_bring_it_back_and_differences_are_named(radiometry):
     assert from_dict(one.to_dict()) == one
     assert describe_difference(one, one) == ""
     assert "high=(255.0,) and (200.0,)" in describe_difference(one, other)
+
+
+@pytest.mark.parametrize("name", ["sentinel1_db", "xview3_sigmoid"])
+def test_the_shipped_statistics_are_those_of_the_levels_they_cite(radiometry, name):
+    both = radiometry(f"radiometry={name}")
+    levels_db = np.float32([-16.4, -26.3])  # xView3's means of VV and VH
+    stored = levels_db if both.stored_as.name == "db" else 10 ** (levels_db / 10)
+    encoded_mean = both.encode(stored.reshape(1, 1, 2)).ravel()
+    assert encoded_mean.tolist() == pytest.approx(list(both.mean), abs=0.01)
