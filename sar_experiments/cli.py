@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import sys
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ from sar_experiments.config import (
     HASH_EXCLUDES,
     Config,
     Device,
+    SplitConfig,
     closest_key,
     from_plain,
     to_plain,
@@ -160,7 +162,7 @@ def typed(composed: DictConfig) -> Config:
     config = from_plain(plain, origin="the composed config")
     check_config(config)
     check_paths(config)
-    return config
+    return with_absolute_paths(config)
 
 
 def missing_keys(tree: object, prefix: str = "") -> Iterator[str]:
@@ -170,6 +172,40 @@ def missing_keys(tree: object, prefix: str = "") -> Iterator[str]:
             yield from missing_keys(value, f"{prefix}.{name}" if prefix else str(name))
     elif tree == "???":
         yield prefix
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """Return the config with paths that mean the same from any folder, as a later task needs."""
+    usecase = config.usecase
+    usecase = replace(
+        usecase,
+        train=_absolute_part(usecase.train),
+        val=_absolute_part(usecase.val),
+        test=_absolute_part(usecase.test),
+    )
+    if usecase.simulator is not None:
+        simulator = replace(
+            usecase.simulator, folder=str(Path(usecase.simulator.folder).absolute())
+        )
+        usecase = replace(usecase, simulator=simulator)
+    model = config.model
+    if model.weights not in ("zoo", "none"):
+        model = replace(model, weights=str(Path(model.weights).absolute()))
+    return replace(
+        config,
+        usecase=usecase,
+        model=model,
+        weights=_absolute(config.weights),
+        output=_absolute(config.output),
+    )
+
+
+def _absolute_part(part: SplitConfig) -> SplitConfig:
+    return replace(part, images=_absolute(part.images), annotations=_absolute(part.annotations))
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).absolute())
 
 
 def check_paths(config: Config) -> None:

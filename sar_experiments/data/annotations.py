@@ -199,10 +199,12 @@ def split_by_scene(dataset: Dataset, *, val_share: float, seed: int) -> tuple[Da
     wanted = val_share * len(dataset.samples)
     chosen: set[str] = set()
     count = 0
-    for scene in scenes[: len(scenes) - 1]:
-        if not chosen or abs(count + sizes[scene] - wanted) < abs(count - wanted):
+    for scene in scenes:
+        is_last_of_train = len(chosen) == len(scenes) - 1
+        if not is_last_of_train and abs(count + sizes[scene] - wanted) < abs(count - wanted):
             chosen.add(scene)
             count += sizes[scene]
+    chosen = chosen or {min(scenes, key=lambda scene: sizes[scene])}
     train = tuple(sample for sample in dataset.samples if sample["scene"] not in chosen)
     val = tuple(sample for sample in dataset.samples if sample["scene"] in chosen)
     parts = replace(dataset, name="train", samples=train), replace(dataset, name="val", samples=val)

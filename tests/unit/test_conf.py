@@ -139,6 +139,15 @@ def test_a_value_that_cannot_be_meant_is_refused(typed_config, override, message
         typed_config(*override.split(" "))
 
 
+def test_paths_mean_the_same_from_any_folder(typed_config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = typed_config("usecase=demo")
+    folder = tmp_path / "multirun" / ".simulated" / "demo"
+    assert config.usecase.simulator.folder == str(folder)
+    assert config.usecase.train.images == str(folder / "train" / "images")
+    assert config.weights is None
+
+
 def test_all_mistakes_are_named_at_once(typed_config):
     with pytest.raises(ConfigError) as refusal:
         typed_config("solver.base_lr=-1", "seed=-1")

@@ -171,6 +171,15 @@ def test_each_side_of_a_split_gets_a_scene(read, val_share):
     assert val.samples
 
 
+def test_a_large_scene_is_not_taken_for_a_small_share(read):
+    content = coco(images=7)
+    for number, image in enumerate(content["images"]):
+        image["scene"] = "large" if number else "small"
+    for seed in range(4):
+        train, val = split_by_scene(read(content), val_share=0.2, seed=seed)
+        assert (len(train.samples), len(val.samples)) == (6, 1)
+
+
 def test_one_scene_cannot_be_split(read):
     with pytest.raises(DatasetError, match=r"only the scene 'P0'.*usecase\.scene_pattern"):
         split_by_scene(read(coco(images=2)), val_share=0.2, seed=0)
