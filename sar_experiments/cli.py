@@ -6,17 +6,14 @@ take less than a second.
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import re
 import shutil
 import signal
 import sys
-from dataclasses import replace
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -25,26 +22,26 @@ from hydra.core.plugins import Plugins
 from hydra.errors import CompactHydraException, HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sar_experiments import gpus, run_folder, supervisor
+from sar_experiments import gpus, resolvers, run_folder, supervisor
 from sar_experiments.config import (
     HASH_EXCLUDES,
     Config,
     Device,
-    SplitConfig,
-    closest_key,
     from_plain,
     to_plain,
     to_yaml,
 )
 from sar_experiments.config_checks import check_config
+from sar_experiments.config_paths import check_paths, with_absolute_paths
 from sar_experiments.errors import ConfigError, HardwareError, SarError
 from sar_experiments.exit_codes import FAILED, INTERRUPTED, USER_MISTAKE
+from sar_experiments.messages import explain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator
 
     from hydra.core.config_search_path import ConfigSearchPath
 
@@ -174,103 +171,6 @@ def missing_keys(tree: object, prefix: str = "") -> Iterator[str]:
         yield prefix
 
 
-def with_absolute_paths(config: Config) -> Config:
-    """Return the config with paths that mean the same from any folder, as a later task needs."""
-    usecase = config.usecase
-    usecase = replace(
-        usecase,
-        train=_absolute_part(usecase.train),
-        val=_absolute_part(usecase.val),
-        test=_absolute_part(usecase.test),
-    )
-    if usecase.simulator is not None:
-        simulator = replace(
-            usecase.simulator, folder=str(Path(usecase.simulator.folder).absolute())
-        )
-        usecase = replace(usecase, simulator=simulator)
-    model = config.model
-    if model.weights not in ("zoo", "none"):
-        model = replace(model, weights=str(Path(model.weights).absolute()))
-    return replace(
-        config,
-        usecase=usecase,
-        model=model,
-        weights=_absolute(config.weights),
-        output=_absolute(config.output),
-    )
-
-
-def _absolute_part(part: SplitConfig) -> SplitConfig:
-    return replace(part, images=_absolute(part.images), annotations=_absolute(part.annotations))
-
-
-def _absolute(path: str | None) -> str | None:
-    return None if path is None else str(Path(path).absolute())
-
-
-def check_paths(config: Config) -> None:
-    """Refuse files and folders that are not there, before any process is started.
-
-    Raises:
-        ConfigError: Names the key, the path and the nearest name beside it.
-    """
-    if config.model.weights not in ("zoo", "none"):
-        _named("model.weights", lambda: run_folder.resolve_weights(Path(config.model.weights)))
-    if config.task.name == "evaluate":
-        if config.weights is None:
-            raise ConfigError("task=evaluate needs weights=RUN_FOLDER or weights=FILE.pth")
-        weights = Path(config.weights)
-        _named("weights", lambda: run_folder.resolve_weights(weights))
-    elif config.usecase.simulator is None:
-        _check_data_paths(config)
-
-
-def explain(error: BaseException) -> str:
-    """Return what went wrong as one paragraph, with the nearest known name."""
-    text = str(error).strip()
-    for pattern, sentence in _EXPLANATIONS:
-        match = re.search(pattern, text, re.DOTALL)
-        if match:
-            return sentence(*match.groups())
-    if error.__cause__ is not None and text.startswith("Error merging override"):
-        return explain(error.__cause__)
-    return text
-
-
-def _unknown_key(key: str) -> str:
-    return f"{key} is no key{_did_you_mean(closest_key(key))}"
-
-
-def _unknown_option(name: str, group: str, options: str) -> str:
-    known = options.split()
-    name = name.removeprefix(f"{group}/")
-    close = next(iter(difflib.get_close_matches(name, known, 1)), None)
-    hint = _did_you_mean(f"{group}={close}" if close else None)
-    return f"{group}={name} is no option{hint} (options: {', '.join(known)})"
-
-
-def _unreadable_override(text: str) -> str:
-    return f"the override {text} cannot be read; accepted is KEY=VALUE, such as solver.max_iter=100"
-
-
-# What Hydra and OmegaConf say -> what we say.
-_EXPLANATIONS: tuple[tuple[str, Callable[..., str]], ...] = (
-    (r"Could not override '([^']+)'", _unknown_key),
-    (r"Key '[^']+' not in '\w+'.*?full_key: (\S+)", _unknown_key),
-    (
-        r"Could not find '([^']+)'\s+Available options in '([^']+)':\s*(.*?)(?:\s*\n\s*Config|$)",
-        _unknown_option,
-    ),
-    (r"Error parsing override '(.*?)'\n", lambda text: _unreadable_override(repr(text))),
-    (
-        r"^(?:no viable alternative|mismatched|extraneous|token).*?input '(.*?)'",
-        lambda text: _unreadable_override(f"at {text!r}"),
-    ),
-    (r"^(.*?)\n\s+full_key: (\S+)", lambda sentence, key: f"{key}: {sentence}"),
-    (r"^You must specify '([^']+)'", lambda group: f"{group} must be chosen: {group}=OPTION"),
-)
-
-
 def options_first(arguments: list[str]) -> list[str]:
     """Put overrides behind options, which argparse refuses between two overrides."""
 
@@ -298,33 +198,6 @@ def conf_dir() -> str:
             return str(folder)
     msg = f"conf/config.yaml is neither in {package} nor beside it: the installation is broken"
     raise ConfigError(msg)
-
-
-# --- Resolvers: what ${name:...} in conf/ can call ---------------------------------------------
-
-
-def first_set(*values: object) -> object:
-    """Return the first value that is neither empty nor None."""
-    return next((value for value in values if value not in (None, "")), None)
-
-
-def if_equal(value: object, expected: object, then: object, otherwise: object) -> object:
-    """Return ``then`` where value and expected read the same, else ``otherwise``."""
-    names = [str(each.name if isinstance(each, Enum) else each) for each in (value, expected)]
-    chosen = then if names[0] == names[1] else otherwise
-    return chosen.name if isinstance(chosen, Enum) else chosen
-
-
-def divide(values: ListConfig, divisor: float) -> ListConfig:
-    """Return each value divided by the same number."""
-    return OmegaConf.create([float(value) / float(divisor) for value in values])
-
-
-def job_slots(device: Device, num_gpus: int, jobs_per_gpu: int, jobs: int) -> int:
-    """Return how many runs of a sweep go on at once."""
-    if device is Device.cpu or not gpus.visible_gpus():
-        return jobs
-    return gpus.gpu_slots(max(1, num_gpus), jobs_per_gpu)
 
 
 # --- One run -----------------------------------------------------------------------------------
@@ -392,52 +265,6 @@ def _hash(config: Config) -> str:
     return run_folder.config_hash(to_plain(config), exclude=HASH_EXCLUDES)
 
 
-# --- Checks and messages -----------------------------------------------------------------------
-
-
-def _check_data_paths(config: Config) -> None:
-    if config.task.name == "simulate":
-        raise ConfigError("task=simulate makes data for use cases with a simulator: usecase=demo")
-    for name in ("train", "val", "test"):
-        part = getattr(config.usecase, name)
-        if name == "train" and (part.images is None or part.annotations is None):
-            msg = (
-                f"usecase={config.usecase.name} has no data: set usecase.train.images=DIR and"
-                " usecase.train.annotations=FILE (and usecase.val.… likewise, or a share of the"
-                " training scenes validates)"
-            )
-            raise ConfigError(msg)
-        if (part.images is None) != (part.annotations is None):
-            msg = f"usecase.{name} needs both images and annotations, or neither"
-            raise ConfigError(msg)
-        if part.images is not None:
-            _check_exists(f"usecase.{name}.images", Path(part.images))
-            _check_exists(f"usecase.{name}.annotations", Path(part.annotations))
-
-
-def _check_exists(key: str, path: Path) -> None:
-    if path.exists():
-        return
-    parent = path.absolute().parent
-    beside = [entry.name for entry in parent.iterdir()] if parent.is_dir() else []
-    close = next(iter(difflib.get_close_matches(path.name, beside, 1)), None)
-    where = f"; beside it lies {close}" if close else "" if beside else f"; nor is {parent}"
-    msg = f"{key}={path} does not exist{where}"
-    raise ConfigError(msg)
-
-
-def _named(key: str, check: Any) -> None:  # noqa: ANN401 - any callable
-    try:
-        check()
-    except SarError as error:
-        msg = f"{key}: {error}"
-        raise ConfigError(msg) from error
-
-
-def _did_you_mean(name: str | None) -> str:
-    return f"; did you mean {name}?" if name else ""
-
-
 def _log_to_console(prefix: str) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter(f"{prefix}%(message)s"))
@@ -447,15 +274,8 @@ def _log_to_console(prefix: str) -> None:
     house.propagate = False
 
 
-# Registered at import: workers of a sweep import this module to find ``run``.
-_RESOLVERS: Mapping[str, Any] = {
-    "first_set": first_set,
-    "if_equal": if_equal,
-    "divide": divide,
-    "job_slots": job_slots,
-}
-for _name, _resolver in _RESOLVERS.items():
-    OmegaConf.register_new_resolver(_name, _resolver, replace=True)
+# At import: workers of a sweep import this module to find ``run``.
+resolvers.register()
 ConfigStore.instance().store(name="schema", node=Config)
 Plugins.instance().register(UserFolders)
 

@@ -1,0 +1,106 @@
+"""Paths of a config: refused where nothing lies, made to mean the same from any folder."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sar_experiments import run_folder
+from sar_experiments.errors import ConfigError, SarError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sar_experiments.config import Config, SplitConfig
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """Return the config with paths that mean the same from any folder, as a later task needs."""
+    usecase = config.usecase
+    usecase = replace(
+        usecase,
+        train=_absolute_part(usecase.train),
+        val=_absolute_part(usecase.val),
+        test=_absolute_part(usecase.test),
+    )
+    if usecase.simulator is not None:
+        simulator = replace(
+            usecase.simulator, folder=str(Path(usecase.simulator.folder).absolute())
+        )
+        usecase = replace(usecase, simulator=simulator)
+    model = config.model
+    if model.weights not in ("zoo", "none"):
+        model = replace(model, weights=str(Path(model.weights).absolute()))
+    return replace(
+        config,
+        usecase=usecase,
+        model=model,
+        weights=_absolute(config.weights),
+        output=_absolute(config.output),
+    )
+
+
+def _absolute_part(part: SplitConfig) -> SplitConfig:
+    return replace(part, images=_absolute(part.images), annotations=_absolute(part.annotations))
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).absolute())
+
+
+def check_paths(config: Config) -> None:
+    """Refuse files and folders that are not there, before any process is started.
+
+    Raises:
+        ConfigError: Names the key, the path and the nearest name beside it.
+    """
+    if config.model.weights not in ("zoo", "none"):
+        _named("model.weights", lambda: run_folder.resolve_weights(Path(config.model.weights)))
+    if config.task.name == "evaluate":
+        if config.weights is None:
+            raise ConfigError("task=evaluate needs weights=RUN_FOLDER or weights=FILE.pth")
+        weights = Path(config.weights)
+        _named("weights", lambda: run_folder.resolve_weights(weights))
+    elif config.usecase.simulator is None:
+        _check_data_paths(config)
+
+
+def _check_data_paths(config: Config) -> None:
+    if config.task.name == "simulate":
+        raise ConfigError("task=simulate makes data for use cases with a simulator: usecase=demo")
+    for name in ("train", "val", "test"):
+        part = getattr(config.usecase, name)
+        if name == "train" and (part.images is None or part.annotations is None):
+            msg = (
+                f"usecase={config.usecase.name} has no data: set usecase.train.images=DIR and"
+                " usecase.train.annotations=FILE (and usecase.val.… likewise, or a share of the"
+                " training scenes validates)"
+            )
+            raise ConfigError(msg)
+        if (part.images is None) != (part.annotations is None):
+            msg = f"usecase.{name} needs both images and annotations, or neither"
+            raise ConfigError(msg)
+        if part.images is not None:
+            _check_exists(f"usecase.{name}.images", Path(part.images))
+            _check_exists(f"usecase.{name}.annotations", Path(part.annotations))
+
+
+def _check_exists(key: str, path: Path) -> None:
+    if path.exists():
+        return
+    parent = path.absolute().parent
+    beside = [entry.name for entry in parent.iterdir()] if parent.is_dir() else []
+    close = next(iter(difflib.get_close_matches(path.name, beside, 1)), None)
+    where = f"; beside it lies {close}" if close else "" if beside else f"; nor is {parent}"
+    msg = f"{key}={path} does not exist{where}"
+    raise ConfigError(msg)
+
+
+def _named(key: str, check: Callable[[], object]) -> None:
+    try:
+        check()
+    except SarError as error:
+        msg = f"{key}: {error}"
+        raise ConfigError(msg) from error

@@ -1,0 +1,61 @@
+"""What Hydra and OmegaConf say -> what we say: one paragraph, with the nearest known name."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import TYPE_CHECKING
+
+from sar_experiments.config import closest_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def explain(error: BaseException) -> str:
+    """Return what went wrong as one paragraph, with the nearest known name."""
+    text = str(error).strip()
+    for pattern, sentence in _EXPLANATIONS:
+        match = re.search(pattern, text, re.DOTALL)
+        if match:
+            return sentence(*match.groups())
+    if error.__cause__ is not None and text.startswith("Error merging override"):
+        return explain(error.__cause__)
+    return text
+
+
+def _unknown_key(key: str) -> str:
+    return f"{key} is no key{_did_you_mean(closest_key(key))}"
+
+
+def _unknown_option(name: str, group: str, options: str) -> str:
+    known = options.split()
+    name = name.removeprefix(f"{group}/")
+    close = next(iter(difflib.get_close_matches(name, known, 1)), None)
+    hint = _did_you_mean(f"{group}={close}" if close else None)
+    return f"{group}={name} is no option{hint} (options: {', '.join(known)})"
+
+
+def _unreadable_override(text: str) -> str:
+    return f"the override {text} cannot be read; accepted is KEY=VALUE, such as solver.max_iter=100"
+
+
+_EXPLANATIONS: tuple[tuple[str, Callable[..., str]], ...] = (
+    (r"Could not override '([^']+)'", _unknown_key),
+    (r"Key '[^']+' not in '\w+'.*?full_key: (\S+)", _unknown_key),
+    (
+        r"Could not find '([^']+)'\s+Available options in '([^']+)':\s*(.*?)(?:\s*\n\s*Config|$)",
+        _unknown_option,
+    ),
+    (r"Error parsing override '(.*?)'\n", lambda text: _unreadable_override(repr(text))),
+    (
+        r"^(?:no viable alternative|mismatched|extraneous|token).*?input '(.*?)'",
+        lambda text: _unreadable_override(f"at {text!r}"),
+    ),
+    (r"^(.*?)\n\s+full_key: (\S+)", lambda sentence, key: f"{key}: {sentence}"),
+    (r"^You must specify '([^']+)'", lambda group: f"{group} must be chosen: {group}=OPTION"),
+)
+
+
+def _did_you_mean(name: str | None) -> str:
+    return f"; did you mean {name}?" if name else ""

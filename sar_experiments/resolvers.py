@@ -1,0 +1,52 @@
+"""What ${name:...} in conf/ can call, besides OmegaConf's own."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import ListConfig, OmegaConf
+
+from sar_experiments import gpus
+from sar_experiments.config import Device
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def register() -> None:
+    """Make them known; workers of a sweep do it again."""
+    for name, resolver in RESOLVERS.items():
+        OmegaConf.register_new_resolver(name, resolver, replace=True)
+
+
+def first_set(*values: object) -> object:
+    """Return the first value that is neither empty nor None."""
+    return next((value for value in values if value not in (None, "")), None)
+
+
+def if_equal(value: object, expected: object, then: object, otherwise: object) -> object:
+    """Return ``then`` where value and expected read the same, else ``otherwise``."""
+    names = [str(each.name if isinstance(each, Enum) else each) for each in (value, expected)]
+    chosen = then if names[0] == names[1] else otherwise
+    return chosen.name if isinstance(chosen, Enum) else chosen
+
+
+def divide(values: ListConfig, divisor: float) -> ListConfig:
+    """Return each value divided by the same number."""
+    return OmegaConf.create([float(value) / float(divisor) for value in values])
+
+
+def job_slots(device: Device, num_gpus: int, jobs_per_gpu: int, jobs: int) -> int:
+    """Return how many runs of a sweep go on at once."""
+    if device is Device.cpu or not gpus.visible_gpus():
+        return jobs
+    return gpus.gpu_slots(max(1, num_gpus), jobs_per_gpu)
+
+
+RESOLVERS: Mapping[str, Any] = {
+    "first_set": first_set,
+    "if_equal": if_equal,
+    "divide": divide,
+    "job_slots": job_slots,
+}
