@@ -25,7 +25,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sar_experiments import gpus, resolvers, run_folder, supervisor
+from sar_experiments import gpus, resolvers, run_folder, summary, supervisor
 from sar_experiments.config import (
     HASH_EXCLUDES,
     Config,
@@ -130,6 +130,8 @@ def _run(folder: Path, config: Config, *, is_sweep: bool) -> float | None:
         number = "" if metric is None else f", {config.evaluation.metric} {metric:.4f}"
         why = f", {result.why}" if code else ""
         logger.info("%s after %.0f s%s%s", result.status, result.seconds, number, why)
+        board = summary.write_summary(folder.parent, metric=config.evaluation.metric)
+        logger.info("leaderboard of %s\n%s", folder.parent, board)
     if code and is_sweep:
         msg = f"{folder}: {result.status}, {result.why}"
         raise JobFailed(msg)

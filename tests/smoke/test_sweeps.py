@@ -33,6 +33,17 @@ def test_the_console_says_what_each_job_does_and_how_it_ends(sweep):
     assert "Traceback" not in process.stderr + process.stdout
 
 
+def test_a_summary_holds_both_jobs_best_first(sweep):
+    folder, process, _ = sweep
+    table = (folder / "summary.csv").read_text().splitlines()
+    assert table[0].startswith("job,status,solver.base_lr")
+    assert [line.split(",")[:3] for line in table[1:]] == [
+        ["0_demo", "completed", "0.01"],
+        ["1_demo", "diverged", "1000.0"],
+    ]
+    assert "leaderboard of" in process.stdout
+
+
 def test_the_same_command_again_runs_only_what_failed(sweep, call):
     folder, _, arguments = sweep
     before = results(folder)
