@@ -20,7 +20,7 @@ from sar_experiments.evaluate.metrics import Metrics, coco_results, flat, measur
 from sar_experiments.evaluate.pictures import truth_beside_detections
 from sar_experiments.evaluate.runner import detect, mean_losses
 from sar_experiments.tasks.parts import workers
-from sar_experiments.train.board import write_curves
+from sar_experiments.train.board import ScoredCurve, write_curves
 from sar_experiments.train.hooks import StopTraining
 
 if TYPE_CHECKING:
@@ -66,7 +66,12 @@ def _show(
 ) -> None:
     """Let TensorBoard show the precision-recall curves and the pictured samples."""
     storage = get_event_storage()
-    curves = {f"val/{name}": (c.precision, c.recall) for name, c in metrics.curves.items()}
+    truths = {"all": metrics.hits + metrics.misses}
+    truths |= {each.name: each.truths for each in metrics.per_class}
+    curves = {
+        f"val/{name}": ScoredCurve(curve.scores, curve.precision, curve.recall, truths[name])
+        for name, curve in metrics.curves.items()
+    }
     write_curves(folder, curves, step=storage.iter)
     mapper = sar_mapper(config)
     for sample in pictured:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 THRESHOLDS = 101
-"""Points of a precision-recall curve, at recalls 0, 0.01, ..., 1."""
+"""Score thresholds of a precision-recall curve: 0, 0.01, ..., 1."""
 HPARAMS = ("solver", "model", "augment", "radiometry", "usecase", "seed")
 """Groups whose scalar keys the HPARAMS tab compares."""
 
@@ -27,33 +28,49 @@ def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
             writer.add_text(title, indented, 0)
 
 
-def write_curves(
-    folder: Path,
-    curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
-    *,
-    step: int,
-) -> None:
+@dataclass(frozen=True, eq=False)
+class ScoredCurve:
+    """Precision and recall over falling score thresholds.
+
+    Attributes:
+        scores: (N,) falling.
+        precision: (N,) in [0, 1].
+        recall: (N,) in [0, 1], rising.
+        truths: Number of objects there are.
+    """
+
+    scores: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    truths: int
+
+
+def write_curves(folder: Path, curves: Mapping[str, ScoredCurve], *, step: int) -> None:
     """Show precision over recall.
+
+    TensorBoard leaves out points without hits and false alarms, so their numbers must be there.
 
     Args:
         folder: Run folder.
-        curves: Title -> precision and recall, both (N,), recall rising.
+        curves: Title -> curve.
         step: That they were measured at.
     """
     with SummaryWriter(str(folder), filename_suffix=".curves") as writer:
-        for title, (precision, recall) in curves.items():
-            recalls = np.linspace(1.0, 0.0, THRESHOLDS)  # TensorBoard wants rising thresholds
-            at = np.searchsorted(recall, recalls)
-            precisions = np.append(precision, 0.0)[at]
-            nothing = np.zeros(THRESHOLDS)
+        for title, curve in curves.items():
+            thresholds = np.linspace(0.0, 1.0, THRESHOLDS)
+            passed = np.searchsorted(-curve.scores, -thresholds, side="right")  # detections kept
+            precision = np.append(0.0, curve.precision)[passed]
+            recall = np.append(0.0, curve.recall)[passed]
+            hits = recall * curve.truths
+            found = np.divide(hits, precision, out=np.zeros(THRESHOLDS), where=precision > 0)
             writer.add_pr_curve_raw(
                 title,
-                true_positive_counts=nothing,
-                false_positive_counts=nothing,
-                true_negative_counts=nothing,
-                false_negative_counts=nothing,
-                precision=precisions,
-                recall=recalls,
+                true_positive_counts=hits,
+                false_positive_counts=found - hits,
+                true_negative_counts=np.zeros(THRESHOLDS),  # detection has none
+                false_negative_counts=curve.truths - hits,
+                precision=precision,
+                recall=recall,
                 global_step=step,
                 num_thresholds=THRESHOLDS,
             )
