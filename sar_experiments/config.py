@@ -367,7 +367,7 @@ class HardwareConfig:
     """GPU or CPU."""
 
     num_gpus: int = MISSING
-    """GPUs of one run; ignored on the CPU."""
+    """GPUs of one run, 0 or 1 for now; ignored on the CPU."""
 
     jobs_per_gpu: int = MISSING
     """Runs of a sweep that share a GPU."""

@@ -36,7 +36,7 @@ _RANGES: dict[str, tuple[float | None, float | None]] = {
     "augment.min_visible_share": (0, 1),
     "radiometry.channels": (1, None),
     "radiometry.lee_filter_px": (0, None),
-    "hardware.num_gpus": (0, None),
+    "hardware.num_gpus": (0, 1),  # a run on several GPUs at once is not built yet
     "hardware.jobs_per_gpu": (1, None),
     "hardware.jobs": (1, None),
     "hardware.num_workers": (0, None),
