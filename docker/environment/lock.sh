@@ -7,7 +7,7 @@ venv=${VENV:-.venv}
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 "$venv/bin/python" docker/environment/detectron2_wheel.py "$folder" >/dev/null
-"$venv/bin/uv" pip compile pyproject.toml --extra dev \
+"$venv/bin/uv" pip compile pyproject.toml --extra dev --extra export --extra optuna --extra serve --extra slurm \
     --constraints docker/environment/constraints.txt \
     --universal --python-version 3.11 --generate-hashes \
     --find-links "$folder" --no-emit-package detectron2 \
