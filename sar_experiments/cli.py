@@ -27,10 +27,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sar_experiments import gpus, resolvers, run_folder, summary, supervisor
 from sar_experiments.config import (
-    HASH_EXCLUDES,
     Config,
     Device,
     from_plain,
+    hash_excludes,
     to_plain,
     to_yaml,
 )
@@ -264,7 +264,7 @@ def _supervise(folder: Path, config: Config) -> run_folder.Result:
 
 
 def _hash(config: Config) -> str:
-    return run_folder.config_hash(to_plain(config), exclude=HASH_EXCLUDES)
+    return run_folder.config_hash(to_plain(config), exclude=hash_excludes(config.task.name))
 
 
 def _log_to_console(prefix: str) -> None:

@@ -76,6 +76,19 @@ class Encoding(Enum):
     db_sigmoid = "db_sigmoid"
 
 
+class MergeRule(Enum):
+    """How detections of overlapping tiles become one per object.
+
+    ``interior`` keeps a detection where its centre lies in the part of the tile that is nearer to
+    this tile than to any other; ``nms`` lets the best of overlapping detections of a class win;
+    ``interior_nms`` does the first, then the second between different tiles.
+    """
+
+    interior = "interior"
+    nms = "nms"
+    interior_nms = "interior_nms"
+
+
 class MapperKind(Enum):
     """Which augmentations an image gets: the same for all, or those of its rarest class."""
 
@@ -415,6 +428,66 @@ class EvaluationConfig:
 
 
 @dataclass
+class PredictConfig:
+    """How scenes are cut into tiles, and what becomes of the detections."""
+
+    tile_px: int = MISSING
+    """Side of a square tile, in pixels of the scene."""
+
+    overlap_px: int = MISSING
+    """Pixels shared by neighbouring tiles; at least the longest object."""
+
+    scale: float | None = MISSING
+    """Factor by which tiles are enlarged for the network. None: as validation images were, which
+    is 1 where augment.min_size_test=0. Set it where a scene's pixels are larger or smaller than
+    those that were learnt from: 3 shows 30 m pixels at the size of 10 m ones."""
+
+    batch_size: int = MISSING
+    """Tiles at once."""
+
+    readers: int = MISSING
+    """Threads that read ahead of the detector."""
+
+    min_score: float | None = MISSING
+    """Detections below this score are dropped; None: the run's threshold of the best F1 on its
+    validation part where the run folder tells, else 0.5."""
+
+    merge: MergeRule = MISSING
+    """How detections of overlapping tiles become one per object."""
+
+    merge_overlap: float = MISSING
+    """Intersection over the smaller box, in (0, 1], from which two are the same object."""
+
+    bands: list[int] | None = MISSING
+    """Bands of the file in the order of the network's channels, from 1; None takes all."""
+
+    polarisations: list[str] | None = MISSING
+    """Files of a scene in the order of the network's channels, such as [vv, vh]; None takes as
+    many as the network has channels, of vv, vh, hh, hv."""
+
+    land: str | None = MISSING
+    """Vector file of land areas: detections on it are filtered, tiles on it not looked at."""
+
+    land_buffer_m: float = MISSING
+    """Metres by which land grows into the sea; below 0 it shrinks."""
+
+    avoid: list[str] = MISSING
+    """Vector files of further places, such as wind farms, whose detections are filtered."""
+
+    avoid_buffer_m: float = MISSING
+    """Metres by which these grow; points and lines become areas that way."""
+
+    outputs: list[str] = MISSING
+    """Which files are written, of PREDICT_OUTPUTS."""
+
+    overview_px: int = MISSING
+    """Longest side of the overview picture."""
+
+    crop_px: int = MISSING
+    """Side of the picture that is written of each detection; 0 writes none."""
+
+
+@dataclass
 class Config:
     """Everything that a run is made from."""
 
@@ -426,6 +499,7 @@ class Config:
     radiometry: RadiometryConfig = field(default_factory=RadiometryConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    predict: PredictConfig = field(default_factory=PredictConfig)
     d2: dict[str, Any] = field(default_factory=dict)
     """Detectron2's own keys."""
 
@@ -435,8 +509,9 @@ class Config:
     weights: str | None = MISSING
     """Run folder or checkpoint that evaluate, predict and export use."""
 
-    source: str | None = MISSING
-    """What predict or report reads."""
+    source: Any = MISSING
+    """What predict or report reads: a file, a folder, a pattern such as ``scenes/*.tif``, or a
+    list of them."""
 
     output: str | None = MISSING
     """Run folder, or sweep folder, in place of one named by date."""
@@ -448,8 +523,16 @@ class Config:
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "precision", "recall", "f1")
 """What ``evaluation.metric`` may name."""
 
+PREDICT_OUTPUTS = ("geojson", "gpkg", "csv", "coco", "overview", "qgis")
+"""What ``predict.outputs`` may name."""
+
 # Parts of the config that do not change the result, left out of its hash.
 HASH_EXCLUDES = ("hardware", "output", "resume")
+
+
+def hash_excludes(task: str) -> tuple[str, ...]:
+    """Return the parts that do not change the result of a task."""
+    return HASH_EXCLUDES if task == "predict" else (*HASH_EXCLUDES, "predict")
 
 
 def read_config(path: Path) -> Config:

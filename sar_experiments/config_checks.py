@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from sar_experiments.config import METRICS, MapperKind
+from sar_experiments.config import METRICS, PREDICT_OUTPUTS, MapperKind
 from sar_experiments.detectron2_keys import check_detectron2_keys
 from sar_experiments.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sar_experiments.config import Config, RadiometryConfig, SolverConfig
+    from sar_experiments.config import Config, PredictConfig, RadiometryConfig, SolverConfig
 
 # Key -> (lowest, highest) accepted; None leaves a side open.
 _RANGES: dict[str, tuple[float | None, float | None]] = {
@@ -49,6 +49,16 @@ _RANGES: dict[str, tuple[float | None, float | None]] = {
     "evaluation.batch_size": (1, None),
     "evaluation.pictures": (0, None),
     "evaluation.loss_images": (0, None),
+    "predict.tile_px": (32, 16384),
+    "predict.overlap_px": (0, None),
+    "predict.scale": (0.05, 20),
+    "predict.batch_size": (1, None),
+    "predict.readers": (1, 64),
+    "predict.min_score": (0, 1),
+    "predict.merge_overlap": (0.01, 1),
+    "predict.avoid_buffer_m": (0, None),
+    "predict.overview_px": (64, 16384),
+    "predict.crop_px": (0, 4096),
 }
 _ABOVE_ZERO = (
     "solver.base_lr",
@@ -117,6 +127,8 @@ def _group_problems(config: Config) -> Iterator[str]:
     yield from _radiometry_problems(config.radiometry)
     yield from _solver_problems(config.solver)
     yield from _augment_problems(config)
+    yield from _predict_problems(config.predict)
+    yield from _source_problems(config.source)
     classes = config.usecase.classes
     if classes is not None and (not classes or len(set(classes)) != len(classes)):
         yield f"usecase.classes={classes} must name at least one class, each once"
@@ -183,3 +195,24 @@ def one_class_sentence(classes: list[str]) -> str:
         f"augment.mapper=class_aware gives each class augmentations of its own, but there is only"
         f" the class {classes[0]!r}; use augment.mapper=plain, for instance with augment=sar_ships"
     )
+
+
+def _predict_problems(predict: PredictConfig) -> Iterator[str]:
+    if predict.overlap_px * 2 > predict.tile_px:
+        yield (
+            f"predict.overlap_px={predict.overlap_px} must be at most half of"
+            f" predict.tile_px={predict.tile_px}"
+        )
+    unknown = [name for name in predict.outputs if name not in PREDICT_OUTPUTS]
+    if unknown:
+        yield f"predict.outputs={unknown} must be of {', '.join(PREDICT_OUTPUTS)}"
+    if predict.bands is not None and (not predict.bands or min(predict.bands) < 1):
+        yield f"predict.bands={predict.bands} must name bands from 1, or null for all"
+
+
+def _source_problems(source: object) -> Iterator[str]:
+    several = source if isinstance(source, list) else [source]
+    if source is not None and not (
+        several and all(isinstance(each, str) and each for each in several)
+    ):
+        yield f"source={source} must be a path, a pattern, or a list of them: source=[a.tif,b.tif]"

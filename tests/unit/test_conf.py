@@ -9,7 +9,8 @@ import pytest
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
-from sar_experiments import cli
+from sar_experiments import cli, run_folder
+from sar_experiments.config import hash_excludes, to_plain
 from sar_experiments.detectron2_keys import detectron2_defaults
 from sar_experiments.errors import ConfigError
 
@@ -132,11 +133,22 @@ def test_a_value_left_open_is_named(typed_config):
         ("d2.SOLVER.MAX_ITER=many", r"d2\.SOLVER\.MAX_ITER='many' must be of type int"),
         ("+d2.DATALOADER.NUM_WORKERS=4", r"no effect here; set hardware\.num_workers"),
         ("augment=class_aware usecase.classes=[ship]", "only the class 'ship'"),
+        ("predict.overlap_px=500", r"overlap_px=500 must be at most half of predict\.tile_px=800"),
+        ("predict.outputs=[geojson,kml]", r"predict\.outputs=\['kml'\] must be of geojson, gpkg"),
+        ("predict.bands=[0]", r"predict\.bands=\[0\] must name bands from 1"),
+        ("source=[]", r"source=\[\] must be a path, a pattern, or a list"),
     ],
 )
 def test_a_value_that_cannot_be_meant_is_refused(typed_config, override, message):
     with pytest.raises(ConfigError, match=message):
         typed_config(*override.split(" "))
+
+
+@pytest.mark.parametrize(("task", "same"), [("train", True), ("predict", False)])
+def test_keys_of_prediction_make_another_run_of_task_predict_alone(typed_config, task, same):
+    configs = [to_plain(typed_config(*more)) for more in ([], ["predict.min_score=0.9"])]
+    hashes = {run_folder.config_hash(each, exclude=hash_excludes(task)) for each in configs}
+    assert (len(hashes) == 1) is same
 
 
 def test_paths_mean_the_same_from_any_folder(typed_config, tmp_path, monkeypatch):
