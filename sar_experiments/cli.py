@@ -31,6 +31,7 @@ from sar_experiments.config import (
     Device,
     from_plain,
     hash_excludes,
+    processes,
     to_plain,
     to_yaml,
 )
@@ -74,7 +75,9 @@ def main() -> None:
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors to us instead of printing them
     # docker stop, kill and scancel send SIGTERM; joblib ends its workers on KeyboardInterrupt.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A cluster that is about to take the machine away sends SIGUSR1 or SIGUSR2.
+    for number in supervisor.STOP_SIGNALS:
+        signal.signal(number, signal.default_int_handler)
     try:
         _hydra_main()
     except KeyboardInterrupt:
@@ -236,9 +239,10 @@ def _remove_if_unused(folder: Path) -> None:
 
 
 def _supervise(folder: Path, config: Config) -> run_folder.Result:
-    num_gpus = config.hardware.num_gpus if config.hardware.device is Device.cuda else 0
-    if config.hardware.device is Device.cuda and num_gpus < 1:
+    on_cuda = config.hardware.device is Device.cuda
+    if on_cuda and config.hardware.num_gpus < 1:
         raise HardwareError("hardware.device=cuda needs hardware.num_gpus=1 or more, got 0")
+    num_gpus = processes(config) if on_cuda else 0
     with gpus.lease(
         num_gpus,
         jobs_per_gpu=config.hardware.jobs_per_gpu,

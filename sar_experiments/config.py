@@ -255,6 +255,10 @@ class SolverConfig:
     base_lr: float = MISSING
     """Learning rate after the warm-up."""
 
+    reference_ims_per_batch: int | None = MISSING
+    """Images per step that base_lr was found for: the rate becomes base_lr x ims_per_batch / this
+    (linear scaling, Goyal et al. 2017). None never changes the rate, whatever the batch."""
+
     schedule: Schedule = MISSING
     """How it falls."""
 
@@ -380,7 +384,11 @@ class HardwareConfig:
     """GPU or CPU."""
 
     num_gpus: int = MISSING
-    """GPUs of one run, 0 or 1 for now; ignored on the CPU."""
+    """GPUs of one run: a process for each, which share every step; ignored on the CPU."""
+
+    cpu_processes: int = MISSING
+    """Processes that share every step of a run on the CPU, as GPUs would; to try that out
+    without any. Ignored on CUDA."""
 
     jobs_per_gpu: int = MISSING
     """Runs of a sweep that share a GPU."""
@@ -392,7 +400,8 @@ class HardwareConfig:
     """Numbers of the forward pass on CUDA; the CPU always takes fp32."""
 
     num_workers: int | None = MISSING
-    """Loader processes per run; None takes what the cores allow, 0 loads in the main process."""
+    """Loader processes of each GPU's process; None takes what the cores allow, 0 loads in that
+    process itself."""
 
     deterministic: bool = MISSING
     """Refuse operations that differ between two runs; slower on CUDA."""
@@ -520,6 +529,9 @@ class Config:
     """Go on from the last checkpoint where the run folder holds an unfinished run."""
 
 
+SHARED_TASKS = ("train", "evaluate")
+"""Tasks that several GPUs share; the others need one at most."""
+
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "precision", "recall", "f1")
 """What ``evaluation.metric`` may name."""
 
@@ -575,6 +587,15 @@ def to_plain(config: Config) -> dict[str, Any]:
 def to_yaml(config: Config) -> str:
     """Return the config as the text of config.yaml."""
     return OmegaConf.to_yaml(OmegaConf.create(to_plain(config)))
+
+
+def processes(config: Config) -> int:
+    """Return how many processes share the work of a run, 1 or more."""
+    if config.task.name not in SHARED_TASKS:
+        return 1
+    hardware = config.hardware
+    wanted = hardware.num_gpus if hardware.device is Device.cuda else hardware.cpu_processes
+    return max(1, wanted)
 
 
 def config_keys(schema: type = Config, prefix: str = "") -> Iterator[str]:

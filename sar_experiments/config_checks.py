@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from sar_experiments.config import METRICS, PREDICT_OUTPUTS, MapperKind
+from sar_experiments.config import METRICS, PREDICT_OUTPUTS, Device, MapperKind, processes
 from sar_experiments.detectron2_keys import check_detectron2_keys
 from sar_experiments.errors import ConfigError
 
@@ -22,6 +22,7 @@ _RANGES: dict[str, tuple[float | None, float | None]] = {
     "model.roi_batch_size_per_image": (1, None),
     "solver.max_iter": (1, None),
     "solver.ims_per_batch": (1, None),
+    "solver.reference_ims_per_batch": (1, None),
     "solver.warmup_iters": (0, None),
     "solver.warmup_factor": (0, 1),
     "solver.gamma": (0, 1),
@@ -36,7 +37,8 @@ _RANGES: dict[str, tuple[float | None, float | None]] = {
     "augment.min_visible_share": (0, 1),
     "radiometry.channels": (1, None),
     "radiometry.lee_filter_px": (0, None),
-    "hardware.num_gpus": (0, 1),  # a run on several GPUs at once is not built yet
+    "hardware.num_gpus": (0, 256),  # as many as the seed of a step has room for
+    "hardware.cpu_processes": (1, 256),
     "hardware.jobs_per_gpu": (1, None),
     "hardware.jobs": (1, None),
     "hardware.num_workers": (0, None),
@@ -126,6 +128,7 @@ def _choice_problems(config: Config) -> Iterator[str]:
 def _group_problems(config: Config) -> Iterator[str]:
     yield from _radiometry_problems(config.radiometry)
     yield from _solver_problems(config.solver)
+    yield from _sharing_problems(config)
     yield from _augment_problems(config)
     yield from _predict_problems(config.predict)
     yield from _source_problems(config.source)
@@ -176,6 +179,16 @@ def _radiometry_problems(radiometry: RadiometryConfig) -> Iterator[str]:
 def _solver_problems(solver: SolverConfig) -> Iterator[str]:
     if sorted(solver.steps) != solver.steps or min(solver.steps, default=1) < 1:
         yield f"solver.steps={solver.steps} must rise and be above 0"
+
+
+def _sharing_problems(config: Config) -> Iterator[str]:
+    count, images = processes(config), config.solver.ims_per_batch
+    if config.task.name == "train" and images % count:
+        key = "num_gpus" if config.hardware.device is Device.cuda else "cpu_processes"
+        yield (
+            f"solver.ims_per_batch={images} counts the images of all GPUs together and must be a"
+            f" multiple of hardware.{key}={count}, such as {-(-images // count) * count}"
+        )
 
 
 def _augment_problems(config: Config) -> Iterator[str]:

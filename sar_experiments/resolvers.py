@@ -37,6 +37,16 @@ def divide(values: ListConfig, divisor: float) -> ListConfig:
     return OmegaConf.create([float(value) / float(divisor) for value in values])
 
 
+def scaled_rate(base_lr: float, ims_per_batch: int, reference: int | None) -> float:
+    """Return the learning rate scaled linearly with the batch; unchanged without a reference."""
+    return base_lr * ims_per_batch / reference if reference else base_lr
+
+
+def gpu_count() -> int:
+    """Return the number of GPUs that this process may use."""
+    return len(gpus.visible_gpus())
+
+
 def job_slots(device: Device, num_gpus: int, jobs_per_gpu: int, jobs: int) -> int:
     """Return how many runs of a sweep go on at once."""
     if device is Device.cpu or not gpus.visible_gpus():
@@ -48,5 +58,7 @@ RESOLVERS: Mapping[str, Any] = {
     "first_set": first_set,
     "if_equal": if_equal,
     "divide": divide,
+    "scaled_rate": scaled_rate,
+    "gpu_count": gpu_count,
     "job_slots": job_slots,
 }

@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sar_experiments import run_folder
 from sar_experiments.exit_codes import DONE, FAILED, INTERRUPTED, USER_MISTAKE
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from sar_experiments.run_folder import Result
 
 SUPERVISOR_PID = "SAR_SUPERVISOR_PID"
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""What asks a run to save and end; the last two are a cluster's before it takes a machine away."""
 TAIL_LINES = 12
 POLL_S = 0.2
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -40,8 +42,11 @@ def supervise(
     """Run a command to its end and return what result.json then says.
 
     The child records its own end; where it could not (a signal, the out-of-memory killer), this
-    function does. SIGINT and SIGTERM are passed on as SIGTERM, on which the child saves and ends;
-    a second one, or ``grace_s`` seconds, kills it.
+    function does. What asks to stop is passed on as SIGTERM, on which the child saves and ends;
+    a second SIGINT or SIGTERM, or ``grace_s`` seconds, kills it.
+
+    A cluster's signal (SIGUSR1, SIGUSR2) goes, once the child has saved, to whoever handled it
+    before: submitit's handler, which puts the job into the queue again and ends this process.
 
     Args:
         folder: Run folder; made if missing.
@@ -67,11 +72,14 @@ def supervise(
     try:
         pid_start = run_folder.process_start(process.pid)
         run_folder.update_result(folder, pid=process.pid, pid_start=pid_start)
-        with _signals() as received:
+        with _signals() as (received, before):
             code = _wait(process, received, grace_s)
     finally:
         _kill_group(process)
-    return _record_end(folder, code, bool(received), time.monotonic() - began_s)
+    result = _record_end(folder, code, bool(received), time.monotonic() - began_s)
+    if result.status != "completed":
+        _hand_over(received, before)
+    return result
 
 
 def exit_code(result: Result) -> int:
@@ -83,13 +91,31 @@ def exit_code(result: Result) -> int:
     return USER_MISTAKE if result.cause == "user" else FAILED
 
 
-def die_with_parent(grace_s: float) -> None:
+def killed_by(number: int, who: str = "") -> dict[str, object]:
+    """Return what result.json says of a process that a signal ended.
+
+    Args:
+        number: Of the signal.
+        who: Which of several processes, such as "process 1 of 2".
+    """
+    name = signal.Signals(number).name
+    hint = "; the kernel does this when memory runs out" if name == "SIGKILL" else ""
+    why = f"{who} was killed by {name}{hint}" if who else f"killed by {name}{hint}"
+    return {"status": "failed", "cause": "killed", "why": why}
+
+
+def die_with_parent(grace_s: float, *, parent: int | None = None) -> None:
     """Make this process end when its supervisor does, even when that one was killed.
 
     Called by the child first thing. The kernel sends SIGTERM at the parent's death; a watching
     thread makes sure of it, and ends the process after ``grace_s`` seconds whatever it is doing.
+
+    Args:
+        grace_s: Seconds between SIGTERM and the end.
+        parent: Who started this process; None is its supervisor.
     """
-    parent = int(os.environ.get(SUPERVISOR_PID, os.getppid()))
+    if parent is None:
+        parent = int(os.environ.get(SUPERVISOR_PID, os.getppid()))
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     threading.Thread(target=_watch, args=(parent, grace_s), daemon=True).start()
 
@@ -113,22 +139,33 @@ def _environment(gpus: Sequence[str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of ending; outside the main thread nothing arrives."""
+def _signals() -> Iterator[tuple[list[int], dict[int, Any]]]:
+    """Collect what asks to stop, instead of ending; outside the main thread nothing arrives.
+
+    Yields:
+        The signals received so far, and who handled them before.
+    """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield received
+        yield received, {}
         return
 
     def remember(number: int, _frame: FrameType | None) -> None:
         received.append(number)
 
-    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {each: signal.signal(each, remember) for each in STOP_SIGNALS}
     try:
-        yield received
+        yield received, before
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _hand_over(received: Sequence[int], before: dict[int, Any]) -> None:
+    """Give a cluster's signal to its own handler, now that the child has saved."""
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        if number in received and callable(before.get(number)):
+            before[number](number, None)
 
 
 def _wait(process: subprocess.Popen[bytes], received: list[int], grace_s: float) -> int:
@@ -144,7 +181,8 @@ def _wait(process: subprocess.Popen[bytes], received: list[int], grace_s: float)
         if received and deadline_s is None:
             process.terminate()
             deadline_s = time.monotonic() + grace_s
-        if len(received) > 1 or (deadline_s is not None and time.monotonic() > deadline_s):
+        urgent = sum(number in (signal.SIGINT, signal.SIGTERM) for number in received)
+        if urgent > 1 or (deadline_s is not None and time.monotonic() > deadline_s):
             _kill_group(process)
 
 
@@ -170,9 +208,7 @@ def _unrecorded_end(code: int, was_signalled: bool) -> dict[str, object]:
     if was_signalled:
         return {"status": "interrupted", "why": "stopped before it could save"}
     if code < 0:
-        name = signal.Signals(-code).name
-        hint = "; the kernel does this when memory runs out" if name == "SIGKILL" else ""
-        return {"status": "failed", "cause": "killed", "why": f"killed by {name}{hint}"}
+        return killed_by(-code)
     return {"status": "failed", "cause": "exit", "why": f"ended with exit code {code}"}
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -38,6 +39,9 @@ Place = tuple[int, int]
 """Position in the order of training, index of the sample."""
 
 MAX_WORKERS = 12  # more than one GPU can eat: a core maps 50 to 100 chips of 800 px a second
+
+LINGER_S = 60
+"""Seconds that a loader process lives on after a signal to end; it ends with its run anyway."""
 
 # Set beside the seed, so that the order of an epoch and an image's augmentations share no draws.
 _ORDER_STREAM = 1
@@ -312,7 +316,7 @@ def _process_settings(num_workers: int, start_method: str) -> dict[str, Any]:
     if num_workers:
         settings |= {
             "multiprocessing_context": start_method,
-            "worker_init_fn": _one_thread,
+            "worker_init_fn": _settle,
         }
     return settings
 
@@ -322,7 +326,17 @@ def _as_list(batch: Batch) -> Batch:
     return batch
 
 
-def _one_thread(_worker: int) -> None:
-    """Keep a loader process on its core; OpenCV's threads would not survive a fork either."""
+def _settle(_worker: int) -> None:
+    """Keep a loader process on its core, and alive while the run saves.
+
+    OpenCV's threads would not survive a fork. A cluster sends its signals to every process of a
+    job; without its loader the run would fail instead of saving.
+    """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, _end_later)
+
+
+def _end_later(_number: int, _frame: object) -> None:
+    signal.alarm(LINGER_S)  # whose default is to end the process

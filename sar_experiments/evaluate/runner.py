@@ -9,6 +9,7 @@ from detectron2.evaluation import inference_context
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 
+from sar_experiments import ranks
 from sar_experiments.detections import Detections
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ def detect(
     loader: Iterable[list[dict[str, Any]]],
     *,
     max_detections: int,
-    on_image: Callable[[], None] | None = None,
-) -> dict[int, Detections]:
+    on_image: Callable[[], bool] | None = None,
+) -> dict[int, Detections] | None:
     """Run the model over every image once, in evaluation mode, and put its mode back.
 
     Args:
@@ -29,22 +30,28 @@ def detect(
         loader: Batches of model inputs with ``image_id``, ``height`` and ``width``; one share of
             them on each rank.
         max_detections: Kept per image, best first.
-        on_image: Called after each image, for a progress bar.
+        on_image: Called after each image, for a progress bar; False stops on all ranks.
 
     Returns:
         image id -> detections in pixels of the file; on rank 0 those of all ranks, else none.
+        None where ``on_image`` stopped it on any rank.
     """
     found: dict[int, Detections] = {}
+    model = getattr(model, "module", model)  # a rank's share needs no word with the others
     was_training = model.training
+    goes_on = True
     try:
         with inference_context(model), torch.no_grad():
             for batch in loader:
                 for record, output in zip(batch, model(batch), strict=True):
                     found[int(record["image_id"])] = _best(output["instances"], max_detections)
-                    if on_image is not None:
-                        on_image()
+                    goes_on = goes_on and (on_image is None or on_image())
+                if not goes_on:
+                    break
     finally:  # Detectron2's context leaves the model in evaluation mode after an exception
         model.train(was_training)
+    if ranks.any_of(not goes_on):
+        return None
     gathered = comm.gather(found)
     return {image: each for part in gathered for image, each in part.items()}
 

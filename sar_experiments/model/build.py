@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=r".*torch\.jit\.script.*", category=FutureWarning)
     from detectron2 import model_zoo
     from detectron2.config import CfgNode, get_cfg
+    from detectron2.engine.defaults import create_ddp_model
     from detectron2.modeling import build_model as build_detectron2_model
 
 import sar_experiments.model.backbones  # noqa: F401 - registers them with Detectron2
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     import torch
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,39 @@ def detectron2_config(spec: ModelSpec, *, device: str) -> CfgNode:
     cfg.VIS_PERIOD = 0  # Detectron2's training pictures take 8-bit RGB only
     cfg.freeze()
     return cfg
+
+
+def with_shared_norms(cfg: CfgNode, count: int) -> CfgNode:
+    """Return the config with batch norms that take their statistics over all processes.
+
+    Each process would else normalise by its own few images, and only the first one's running
+    statistics would be saved. Weights and their names stay the same, so that a checkpoint of
+    several processes is one of a single process, which needs no such norm.
+
+    Args:
+        cfg: Frozen.
+        count: Processes that share a step; 1 changes nothing.
+    """
+    if count == 1:
+        return cfg
+    # Detectron2's name for PyTorch's own, which knows CUDA alone.
+    norm = "SyncBN" if cfg.MODEL.DEVICE.startswith("cuda") else "naiveSyncBN"
+    shared = cfg.clone()
+    shared.defrost()
+    changed = _replace_norms(shared, norm)
+    shared.freeze()
+    if changed:
+        logger.info("norms: BN over all %d processes (%s)", count, norm)
+    return shared
+
+
+def shared_by_ranks(model: torch.nn.Module) -> torch.nn.Module:
+    """Return the model as the ranks train it together: gradients are means over all of them."""
+    on_cuda = next(model.parameters()).is_cuda
+    # Buffers are running statistics, equal on all ranks already.
+    kwargs = {} if on_cuda else {"device_ids": None}
+    shared: torch.nn.Module = create_ddp_model(model, broadcast_buffers=False, **kwargs)
+    return shared
 
 
 def build_model(cfg: CfgNode) -> torch.nn.Module:
@@ -105,6 +142,18 @@ def summary(model: torch.nn.Module) -> str:
     return (
         f"{type(model).__name__}, {count / 1e6:.2f} M parameters, {trainable / 1e6:.2f} M trainable"
     )
+
+
+def _replace_norms(node: CfgNode, norm: str) -> bool:
+    """Replace BN in every key NORM below a node, and tell whether there was any."""
+    changed = False
+    for key, value in node.items():
+        if isinstance(value, CfgNode):
+            changed |= _replace_norms(value, norm)
+        elif key == "NORM" and value == "BN":
+            node[key] = norm
+            changed = True
+    return changed
 
 
 def _base_file(base: str) -> str:

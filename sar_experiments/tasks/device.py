@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from sar_experiments import run_folder
-from sar_experiments.config import Device
+from sar_experiments.config import Device, processes
 from sar_experiments.errors import HardwareError
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ def prepare_device(config: Config) -> None:
     """
     import torch
 
+    from sar_experiments.data.loader import usable_cores
+
+    count = processes(config)
+    if count > 1:  # or each of them would use every core
+        torch.set_num_threads(max(1, usable_cores() // count))
     if config.hardware.device is Device.cuda and not torch.cuda.is_available():
         msg = (
             "hardware.device=cuda, but this PyTorch sees no GPU (CUDA_VISIBLE_DEVICES="

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sar_experiments import run_folder
+from detectron2.utils import comm
+
+from sar_experiments import ranks, run_folder
 from sar_experiments.config import Config, from_plain, to_yaml
 from sar_experiments.errors import ConfigError
 from sar_experiments.exit_codes import DONE
@@ -27,11 +29,12 @@ def run(config: Config, folder: Path, _interruption: Interruption) -> int:
     path = run_folder.resolve_weights(Path(config.weights))
     about = weights.read_about(path)
     config = as_trained(config, about, _overrides(folder))
-    run_folder.write_atomically(folder / run_folder.CONFIG, to_yaml(config))
-    parts = usable_parts(config, load_parts(config, folder), folder)
+    parts = ranks.from_first(lambda: usable_parts(config, load_parts(config, folder), folder))
     spec = build.ModelSpec(config.model.base, config.d2, about.classes)
     cfg = build.detectron2_config(spec, device=config.hardware.device.name)
-    run_folder.write_atomically(folder / run_folder.DETECTRON2, cfg.dump())
+    if comm.is_main_process():
+        run_folder.write_atomically(folder / run_folder.CONFIG, to_yaml(config))
+        run_folder.write_atomically(folder / run_folder.DETECTRON2, cfg.dump())
     model = build.build_model(cfg)
     weights.load_exactly(model, path)
     logger.info("model: %s, %s, step %d", config.model.name, path, about.step)

@@ -11,7 +11,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from tqdm import tqdm
 
-from sar_experiments import run_folder
+from sar_experiments import ranks, run_folder
 from sar_experiments.data.loader import eval_loader
 from sar_experiments.data.mapper import SarMapper
 from sar_experiments.data.radiometry import Radiometry
@@ -44,14 +44,16 @@ def validation(
     pictured = _spread([s for s in part.samples if s["annotations"]], config.evaluation.pictures)
 
     def validate(model: torch.nn.Module) -> dict[str, float | None]:
-        metrics, detections = measured(config, model, part, interruption)
-        found: dict[str, float | None] = {}
-        if comm.is_main_process():
+        detections = found_in(config, model, part, interruption)
+
+        def measured() -> dict[str, float | None]:
+            metrics = measured_on(config, part, detections)
             logger.info("%s", metrics_table(metrics, part.classes))
             _show(config, part, pictured, metrics, detections, folder)
-            found = {**flat(metrics), **_losses(config, model, part)}
+            return {**flat(metrics), **_losses(config, model, part)}
+
         # What is decided by these numbers must be decided alike on every rank.
-        return dict(comm.all_gather(found)[0])
+        return ranks.from_first(measured)
 
     return validate
 
@@ -104,10 +106,10 @@ def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
     return list(samples[::step][:count])
 
 
-def measured(
+def found_in(
     config: Config, model: torch.nn.Module, part: Dataset, interruption: Interruption | None = None
-) -> tuple[Metrics, dict[int, Detections]]:
-    """Run the model over a part and measure what it found.
+) -> dict[int, Detections]:
+    """Run the model over a part, each rank over its share; the first gets what all found.
 
     Raises:
         StopTraining: An interruption was requested meanwhile.
@@ -120,39 +122,50 @@ def measured(
         rank=comm.get_rank(),
         world_size=comm.get_world_size(),
     )
-    total = len(part.samples)
-    with tqdm(
-        desc=f"evaluate {part.name}", total=total, disable=not sys.stdout.isatty(), leave=False
-    ) as bar:
+    hidden = not sys.stdout.isatty() or not comm.is_main_process()
+    total = -(-len(part.samples) // comm.get_world_size())
+    with tqdm(desc=f"evaluate {part.name}", total=total, disable=hidden, leave=False) as bar:
 
-        def on_image() -> None:
+        def on_image() -> bool:
             bar.update()
-            if interruption is not None and interruption.requested:
-                raise StopTraining
+            return interruption is None or not interruption.requested
 
         detections = detect(
             model, loader, max_detections=config.evaluation.max_detections, on_image=on_image
         )
+    if detections is None:
+        raise StopTraining
+    return detections
+
+
+def measured_on(config: Config, part: Dataset, detections: dict[int, Detections]) -> Metrics:
+    """Compare what was found in a part with its truth."""
     evaluation = config.evaluation
-    metrics = measure(
+    return measure(
         part.samples,
         detections,
         part.classes,
         max_detections=evaluation.max_detections,
         match_iou=evaluation.match_iou,
     )
-    return metrics, detections
 
 
 def measure_parts(
     config: Config, folder: Path, model: torch.nn.Module, parts: dict[str, Dataset]
 ) -> dict[str, float | None]:
-    """Measure validation and test, write detections.json, show the tables, record the numbers."""
+    """Measure validation and test, write detections.json, show the tables, record the numbers.
+
+    Returns:
+        The numbers; on rank 0, which alone records and shows them, else none.
+    """
     found: dict[str, float | None] = {}
     for name in ("val", "test"):
         if name not in parts:
             continue
-        metrics, detections = measured(config, model, parts[name])
+        detections = found_in(config, model, parts[name])
+        if not comm.is_main_process():
+            continue
+        metrics = measured_on(config, parts[name], detections)
         file = run_folder.DETECTIONS if name == "val" else f"{name}_{run_folder.DETECTIONS}"
         run_folder.write_json(folder / file, coco_results(detections, None))
         prefix = "" if name == "val" else f"{name}/"
@@ -163,7 +176,8 @@ def measure_parts(
             len(parts[name].samples),
             metrics_table(metrics, parts[name].classes),
         )
-    run_folder.update_result(folder, status="completed", metrics=found)
+    if comm.is_main_process():
+        run_folder.update_result(folder, status="completed", metrics=found)
     return found
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from sar_experiments import run_folder
+from sar_experiments.config import processes
 from sar_experiments.data import parts as data_parts
 from sar_experiments.data.checks import (
     CheckSettings,
@@ -105,6 +106,6 @@ def progress_bar(title: str, *, unit: str) -> Iterator[Callable[[int, int], None
 
 
 def workers(config: Config) -> int:
-    """Return the number of loader processes."""
+    """Return the number of loader processes of this process."""
     wanted = config.hardware.num_workers
-    return default_workers() if wanted is None else wanted
+    return default_workers(runs_at_once=processes(config)) if wanted is None else wanted

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from detectron2.utils import comm
 
-from sar_experiments import run_folder
-from sar_experiments.config import Config, Device, Precision, to_plain, to_yaml
+from sar_experiments import ranks, run_folder
+from sar_experiments.config import Config, Device, Precision, SolverConfig, to_plain, to_yaml
 from sar_experiments.data import parts as data_parts
 from sar_experiments.data.loader import class_frequencies, repeat_factors, train_loader
 from sar_experiments.errors import HardwareError
@@ -33,15 +33,17 @@ logger = logging.getLogger(__name__)
 
 def run(config: Config, folder: Path, interruption: Interruption) -> int:
     """Train, then evaluate the best checkpoint."""
-    parts = usable_parts(config, load_parts(config, folder), folder)
+    parts = ranks.from_first(lambda: usable_parts(config, load_parts(config, folder), folder))
     spec = build.ModelSpec(config.model.base, config.d2, parts["train"].classes)
     cfg = build.detectron2_config(spec, device=config.hardware.device.name)
-    run_folder.write_atomically(folder / run_folder.DETECTRON2, cfg.dump())
+    cfg = build.with_shared_norms(cfg, comm.get_world_size())
     learner, checkpointer = _learner(config, spec, cfg, folder)
     validate = validation(config, parts["val"], folder, interruption)
     loader = _training_loader(config, parts["train"], with_masks=build.has_masks(cfg))
     _say_plan(config, cfg)
-    write_texts(folder, {"config": to_yaml(config), "model": str(learner.model)})
+    if comm.is_main_process():
+        run_folder.write_atomically(folder / run_folder.DETECTRON2, cfg.dump())
+        write_texts(folder, {"config": to_yaml(config), "model": str(checkpointer.model)})
     interruption.can_wait = True
     outcome = train(
         learner,
@@ -52,9 +54,10 @@ def run(config: Config, folder: Path, interruption: Interruption) -> int:
         is_interrupted=lambda: interruption.requested,
     )
     interruption.can_wait = False
-    if outcome.interrupted or interruption.requested:
+    if ranks.any_of(outcome.interrupted or interruption.requested):
         why = f"interrupted after step {outcome.steps} of {cfg.SOLVER.MAX_ITER}; run again to go on"
-        run_folder.update_result(folder, status="interrupted", why=why)
+        if comm.is_main_process():
+            run_folder.update_result(folder, status="interrupted", why=why)
         logger.info("%s", why)
         return INTERRUPTED
     return _evaluate_best(config, folder, learner.model, parts, outcome)
@@ -109,7 +112,8 @@ def _learner(
     logger.info("model: %s, %s, from %s", config.model.name, build.summary(model), start)
     optimizer, scheduler = optimizer_and_scheduler(cfg, model, config.solver.optimizer)
     about = {"config": to_plain(config), "classes": list(spec.classes)}
-    return Learner(model, optimizer, scheduler), weights.Checkpointer(model, folder, about)
+    checkpointer = weights.Checkpointer(model, folder, about)
+    return Learner(build.shared_by_ranks(model), optimizer, scheduler), checkpointer
 
 
 def _plan(config: Config, cfg: Any) -> Plan:  # noqa: ANN401 - yacs
@@ -144,17 +148,28 @@ def _autocast(config: Config) -> torch.dtype | None:
 def _say_plan(config: Config, cfg: Any) -> None:  # noqa: ANN401 - yacs
     solver = config.solver
     clip = solver.clip_gradients
+    count = comm.get_world_size()
     logger.info(
-        "training: %d steps of %d images, %s, lr %g (%s), clipping %s, seed %d, on %s",
+        "training: %d steps of %d images%s, %s, lr %s, clipping %s, seed %d, on %s",
         cfg.SOLVER.MAX_ITER,
         cfg.SOLVER.IMS_PER_BATCH,
+        f" ({cfg.SOLVER.IMS_PER_BATCH // count} on each of {count} processes)" if count > 1 else "",
         solver.optimizer.name,
-        cfg.SOLVER.BASE_LR,
-        solver.schedule.name,
+        _rate(solver, cfg.SOLVER.BASE_LR),
         f"by {clip.kind.name} {clip.value:g}" if clip.enabled else "off",
         config.seed,
         config.hardware.device.name,
     )
+
+
+def _rate(solver: SolverConfig, rate: float) -> str:
+    """Say the learning rate, and what it has to do with the batch."""
+    reference, name = solver.reference_ims_per_batch, solver.schedule.name
+    if reference is not None:
+        product = f"{solver.base_lr:g} x {solver.ims_per_batch} images / {reference}"
+        return f"{rate:g} ({name}) = {product}"
+    unscaled = "; not scaled with the number of processes" if comm.get_world_size() > 1 else ""
+    return f"{rate:g} ({name}{unscaled})"
 
 
 def _evaluate_best(
@@ -165,6 +180,7 @@ def _evaluate_best(
     outcome: Outcome,
 ) -> int:
     best = folder / run_folder.MODEL_BEST
+    comm.synchronize()  # the first rank may still be writing it
     weights.load_exactly(model, best)
     logger.info(
         "best checkpoint: %s, step %d of %d, %s %.4f",
@@ -175,7 +191,8 @@ def _evaluate_best(
         outcome.best,
     )
     metrics = measure_parts(config, folder, model, parts)
-    write_hparams(folder, to_plain(config), metrics)
+    if comm.is_main_process():
+        write_hparams(folder, to_plain(config), metrics)
     logger.info("run folder: %s", folder)
     logger.info("curves: tensorboard --logdir %s", folder.parent)
     return DONE

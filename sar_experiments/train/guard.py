@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from detectron2.engine import HookBase
+from detectron2.utils import comm
 
+from sar_experiments import ranks
 from sar_experiments.errors import DivergedError
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ ADVICE = (
     "Try a lower solver.base_lr (a tenth), a longer solver.warmup_iters,"
     " solver.clip_gradients.enabled=true, or task=check for broken images and boxes"
 )
+
+_GRADIENT = "the gradient is not finite"
 
 
 class DivergenceGuard(HookBase):
@@ -28,6 +32,7 @@ class DivergenceGuard(HookBase):
     Detectron2 looks at the loss alone, not at gradients, and with asynchronous or periodic metric
     gathering it looks too late. This hook looks at both in every step, between ``backward`` and
     ``step``; on CUDA that is one synchronisation, which the gathering of metrics needs anyway.
+    Where several GPUs share the step, all stop if one of them has reason to.
     """
 
     def __init__(
@@ -76,8 +81,9 @@ class DivergenceGuard(HookBase):
             if scaler is not None and scaler.is_enabled()
             else torch.cat([losses, norm.detach().reshape(1).to(losses)])
         )
-        if not bool(torch.isfinite(suspects).all() & (losses.sum() <= self._max_loss)):
-            raise self.diverged(self._what(losses))
+        is_sound = bool(torch.isfinite(suspects).all() & (losses.sum() <= self._max_loss))
+        if ranks.any_of(not is_sound):
+            raise self._diverged_somewhere(losses)
         if self._clip_full_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(
                 self._model.parameters(), self._clip_full_norm, norm
@@ -92,12 +98,27 @@ class DivergenceGuard(HookBase):
         """
         losses = {name: float(loss.detach()) for name, loss in self._losses.items()}
         files = [str(record.get("file_name", "")) for record in self._batch]
+        return self._error(what, losses, files)
+
+    def _error(self, what: str, losses: dict[str, float], files: list[str]) -> DivergedError:
         parts = ", ".join(f"{name}={value:.4g}" for name, value in losses.items())
         sentence = (
             f"{what} at step {self.trainer.iter}: {parts}. {ADVICE}."
             f" Images of that batch: {', '.join(files)}"
         )
         return DivergedError(sentence, step=int(self.trainer.iter), losses=losses, files=files)
+
+    def _diverged_somewhere(self, losses: torch.Tensor) -> DivergedError:
+        """Return the same error on all ranks: of the first whose own loss is to blame.
+
+        A gradient is the mean over all ranks, so that one bad loss spoils it everywhere.
+        """
+        what = self._what(losses)
+        own = self.diverged(what)
+        is_to_blame = what != _GRADIENT
+        found = comm.all_gather((is_to_blame, what, own.losses, own.files))
+        _, what, parts, files = next((each for each in found if each[0]), found[0])
+        return self._error(what, parts, files)
 
     def _what(self, losses: torch.Tensor) -> str:
         broken = [
@@ -109,7 +130,7 @@ class DivergenceGuard(HookBase):
             return f"the loss ({', '.join(broken)}) is not finite"
         if float(losses.sum()) > self._max_loss:
             return f"the loss is above solver.max_loss={self._max_loss:g}"
-        return "the gradient is not finite"
+        return _GRADIENT
 
     def _remember_batch(self, _model: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
         self._batch = inputs[0]

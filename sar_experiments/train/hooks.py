@@ -14,7 +14,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventWriter, get_event_storage
 from tqdm import tqdm
 
-from sar_experiments import run_folder
+from sar_experiments import ranks, run_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -159,7 +159,8 @@ class Checkpoints(HookBase):
         if not comm.is_main_process():
             return
         done = int(self.trainer.iter) + 1
-        path = self._checkpointer.save_whole(name, state=self.trainer.state_dict(), step=done)
+        state = {**self.trainer.state_dict(), "processes": comm.get_world_size()}
+        path = self._checkpointer.save_whole(name, state=state, step=done)
         run_folder.write_atomically(path.with_name(run_folder.LAST_CHECKPOINT), name)
         for older in path.parent.glob("model_[0-9]*.pth"):
             if older != path:
@@ -187,7 +188,7 @@ class StopOnRequest(HookBase):
             StopTraining: Out of the loop.
         """
         done = int(self.trainer.iter) + 1
-        if self._is_interrupted():
+        if ranks.any_of(self._is_interrupted()):  # all stop after the same step
             self.interrupted = True
             self._checkpoints.save()
             logger.info("interrupted after step %d; checkpoint written", done)

@@ -150,8 +150,9 @@ def train(
     )
     if resumed is not None:
         trainer.load_state_dict(resumed)
-        logger.info("resumed after step %d of %d", start_step, plan.max_iter)
-        _drop_lines_after(folder / run_folder.METRICS, start_step)
+        _say_resumed(resumed, start_step, plan.max_iter)
+        if comm.is_main_process():
+            _drop_lines_after(folder / run_folder.METRICS, start_step)
     _run(trainer, guard, start_step=start_step, max_iter=plan.max_iter)
     if not stopper.interrupted:
         checkpoints.save_final()
@@ -205,6 +206,18 @@ def _read_last_checkpoint(folder: Path, model: torch.nn.Module) -> dict[str, Any
     load_exactly(model, path)
     assert isinstance(state, dict)
     return state
+
+
+def _say_resumed(state: Mapping[str, Any], start_step: int, max_iter: int) -> None:
+    logger.info("resumed after step %d of %d", start_step, max_iter)
+    before, now = state.get("processes", 1), comm.get_world_size()
+    if before != now:
+        logger.warning(
+            "the checkpoint is of %d processes, now there are %d: each step still sees the same"
+            " images, but the weights will not be the same to the last bit",
+            before,
+            now,
+        )
 
 
 def _drop_lines_after(path: Path, step: int) -> None:

@@ -10,7 +10,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from sar_experiments import cli, run_folder
-from sar_experiments.config import hash_excludes, to_plain
+from sar_experiments.config import hash_excludes, processes, to_plain
 from sar_experiments.detectron2_keys import detectron2_defaults
 from sar_experiments.errors import ConfigError
 
@@ -174,3 +174,38 @@ def test_a_misspelt_option_lists_the_choices(compose_config):
 def test_a_misspelt_key_is_refused(compose_config):
     with pytest.raises(ConfigCompositionException, match="learning_rate"):
         compose_config("solver.learning_rate=0.1")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["hardware=cpu"], 1),
+        (["hardware=cpu", "hardware.cpu_processes=2"], 2),
+        (["hardware=cpu", "hardware.num_gpus=4"], 1),
+        (["hardware=gpus", "hardware.num_gpus=4"], 4),
+        (["hardware=gpu"], 1),
+        (["hardware=gpus", "hardware.num_gpus=4", "task=check"], 1),
+    ],
+)
+def test_a_process_for_each_gpu_of_a_task_that_shares(typed_config, overrides, expected):
+    assert processes(typed_config(*overrides)) == expected
+
+
+def test_several_gpus_are_all_that_the_host_shows(compose_config, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("SAR_GPUS", "a,b,c")
+    assert compose_config("hardware=gpus").hardware.num_gpus == 3
+
+
+def test_images_that_gpus_cannot_share_evenly_are_refused(typed_config):
+    with pytest.raises(ConfigError, match=r"hardware\.num_gpus=3, such as 6"):
+        typed_config("hardware=gpus", "hardware.num_gpus=3", "solver.ims_per_batch=4")
+
+
+def test_the_learning_rate_is_scaled_on_request_alone(compose_config):
+    plain = compose_config("solver.base_lr=0.01", "solver.ims_per_batch=16")
+    scaled = compose_config(
+        "solver.base_lr=0.01", "solver.ims_per_batch=16", "solver.reference_ims_per_batch=4"
+    )
+    assert plain.d2.SOLVER.BASE_LR == 0.01
+    assert pytest.approx(0.04) == scaled.d2.SOLVER.BASE_LR

@@ -12,7 +12,13 @@ from detectron2.utils.events import EventStorage
 
 from sar_experiments import cli
 from sar_experiments.errors import ConfigError
-from sar_experiments.model.build import ModelSpec, build_model, detectron2_config, zoo_url
+from sar_experiments.model.build import (
+    ModelSpec,
+    build_model,
+    detectron2_config,
+    with_shared_norms,
+    zoo_url,
+)
 
 pytestmark = pytest.mark.detectron2
 MODELS = sorted(path.stem for path in (Path(cli.conf_dir()) / "model").glob("*.yaml"))
@@ -91,3 +97,29 @@ def test_what_detectron2_cannot_build_is_a_config_error(typed_config):
     config = typed_config("model=faster_rcnn_r50_fpn", "+d2.MODEL.FPN.IN_FEATURES=[res9]")
     with pytest.raises(ConfigError, match="GeneralizedRCNN"):
         build_model(detectron2_config(spec_of(config), device="cpu"))
+
+
+def norms_of(model):
+    return {type(each).__name__ for each in model.modules() if "BatchNorm" in type(each).__name__}
+
+
+@pytest.mark.parametrize(("device", "norm"), [("cpu", "naiveSyncBN"), ("cuda", "SyncBN")])
+def test_several_processes_share_their_batch_norms(typed_config, device, norm):
+    single = detectron2_config(spec_of(typed_config("model=tiny")), device=device)
+    shared = with_shared_norms(single, 2)
+    assert ("BN", norm) == (single.MODEL.RESNETS.NORM, shared.MODEL.RESNETS.NORM)
+    assert norm == shared.MODEL.FPN.NORM
+    assert with_shared_norms(single, 1) is single
+
+
+def test_shared_norms_change_no_name_of_a_weight(typed_config):
+    single = detectron2_config(spec_of(typed_config("model=tiny")), device="cpu")
+    models = [build_model(with_shared_norms(single, count)) for count in (1, 2)]
+    assert models[0].state_dict().keys() == models[1].state_dict().keys()
+    assert norms_of(models[1]) == {"NaiveSyncBatchNorm"}
+
+
+def test_frozen_and_group_norms_stay(typed_config):
+    config = typed_config("model=faster_rcnn_r50_fpn", "model.weights=none")
+    cfg = detectron2_config(spec_of(config), device="cpu")
+    assert with_shared_norms(cfg, 4) == cfg
