@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 
+_NO_GPU = ("", "-1", "NoDevFiles")  # the last is Slurm's for a job without any
+
+
 @dataclass(frozen=True)
 class Gpu:
     """One GPU of the host.
@@ -49,12 +52,15 @@ def visible_gpus() -> list[Gpu]:
     """Return the GPUs that this process may use, without importing PyTorch.
 
     SAR_GPUS, else CUDA_VISIBLE_DEVICES names them by index or UUID; else all that nvidia-smi
-    shows. An id that nvidia-smi does not know is taken as it is.
+    shows. An id that nvidia-smi does not know is taken as it is. In a job of Slurm, those that
+    Slurm gave it, whatever SAR_GPUS of the machine that it was sent from says.
     """
-    wanted = os.environ.get("SAR_GPUS", os.environ.get("CUDA_VISIBLE_DEVICES"))
+    assigned = os.environ.get("CUDA_VISIBLE_DEVICES")
+    is_slurm_job = "SLURM_JOB_ID" in os.environ and assigned is not None
+    wanted = assigned if is_slurm_job else os.environ.get("SAR_GPUS", assigned)
     if wanted is None:
         return list(_installed())
-    ids = [each.strip() for each in wanted.split(",") if each.strip() not in ("", "-1")]
+    ids = [each.strip() for each in wanted.split(",") if each.strip() not in _NO_GPU]
     return [_by_id(each) for each in ids]
 
 

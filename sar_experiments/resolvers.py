@@ -47,6 +47,17 @@ def gpu_count() -> int:
     return len(gpus.visible_gpus())
 
 
+def cluster_gpus(device: Device, num_gpus: int) -> int | None:
+    """Return the GPUs that a run asks a cluster for; None, which asks for nothing, on the CPU."""
+    return None if device is Device.cpu else max(1, num_gpus)
+
+
+def cluster_cpus(device: Device, num_gpus: int, cpu_processes: int, per_process: int) -> int:
+    """Return the cores that a run asks a cluster for: so many for each of its processes."""
+    count = cluster_gpus(device, num_gpus)
+    return per_process * (cpu_processes if count is None else count)
+
+
 def job_slots(device: Device, num_gpus: int, jobs_per_gpu: int, jobs: int) -> int:
     """Return how many runs of a sweep go on at once."""
     if device is Device.cpu or not gpus.visible_gpus():
@@ -60,5 +71,7 @@ RESOLVERS: Mapping[str, Any] = {
     "divide": divide,
     "scaled_rate": scaled_rate,
     "gpu_count": gpu_count,
+    "cluster_gpus": cluster_gpus,
+    "cluster_cpus": cluster_cpus,
     "job_slots": job_slots,
 }

@@ -120,6 +120,16 @@ def test_visible_gpus_follow_the_environment(monkeypatch, value, expected):
     assert [gpu.uuid for gpu in gpus.visible_gpus()] == expected
 
 
+@pytest.mark.parametrize(
+    ("assigned", "expected"), [("GPU-b", ["GPU-b"]), ("NoDevFiles", []), ("", [])]
+)
+def test_in_a_job_of_slurm_its_own_assignment_counts(monkeypatch, assigned, expected):
+    monkeypatch.setenv("SAR_GPUS", "GPU-a,GPU-b")  # of the machine that the job was sent from
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", assigned)
+    assert [gpu.uuid for gpu in gpus.visible_gpus()] == expected
+
+
 def test_slots_are_gpus_times_jobs_over_gpus_per_job():
     assert gpus.gpu_slots(1) == 2
     assert gpus.gpu_slots(1, 3) == 6

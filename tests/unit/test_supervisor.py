@@ -127,9 +127,9 @@ def supervising(tmp_path):
     """Start a supervisor in a process of its own and wait until its child is ready."""
     started = []
 
-    def start(source, *, grace_s=10.0):
+    def start(source, *, grace_s=10.0, supervisor=SUPERVISOR):
         folder = tmp_path / "run"
-        command = [sys.executable, "-c", SUPERVISOR, str(folder), HEADER + source, str(grace_s)]
+        command = [sys.executable, "-c", supervisor, str(folder), HEADER + source, str(grace_s)]
         process = subprocess.Popen(command)
         started.append(process)
         deadline = time.monotonic() + 20
@@ -166,6 +166,34 @@ def test_a_second_signal_does_not_wait(supervising):
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130
+
+
+CLUSTER_SUPERVISOR = SUPERVISOR.replace(
+    "result = supervisor",
+    """
+import signal
+def requeue(number, _frame):
+    status = run_folder.read_result(folder).status
+    (folder / "requeued").write_text(f"{signal.Signals(number).name} {status}")
+    sys.exit(99)
+signal.signal(signal.SIGUSR2, requeue)
+result = supervisor""",
+)
+
+
+def test_a_clusters_signal_reaches_its_own_handler_once_the_child_has_saved(supervising):
+    process, folder = supervising(POLITE, supervisor=CLUSTER_SUPERVISOR)
+    process.send_signal(signal.SIGTERM)  # Slurm sends this one too
+    process.send_signal(signal.SIGUSR2)
+    assert process.wait(20) == 99
+    assert (folder / "requeued").read_text() == "SIGUSR2 interrupted"
+
+
+def test_a_clusters_signal_without_a_handler_lets_the_child_save(supervising):
+    process, folder = supervising(POLITE)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(20) == 130
+    assert run_folder.read_result(folder).why == "saved"
 
 
 def test_a_killed_supervisor_takes_its_child_with_it(supervising):

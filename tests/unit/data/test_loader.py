@@ -1,7 +1,9 @@
 """Batches depend on seed and step alone: not on processes, GPUs, or where a run was resumed."""
 
 import multiprocessing
+import os
 import pickle
+import signal
 from itertools import islice
 
 import numpy as np
@@ -258,3 +260,17 @@ def test_the_default_number_of_processes_follows_the_cores(
     if quota is not None:
         (tmp_path / "cpu.max").write_text(quota)
     assert default_workers(runs_at_once=runs) == expected
+
+
+def test_a_loader_process_lives_on_while_the_run_saves():
+    loader = train_loader(SAMPLES, mapper, ims_per_batch=1, seed=3, num_workers=1)
+    batches = iter(loader)
+    first = next(batches)
+    (worker,) = multiprocessing.active_children()
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):  # a cluster's, to all
+        os.kill(worker.pid, number)
+    rest = [next(batches) for _ in range(8)]
+    assert worker.is_alive()
+    assert [each["image_id"] for (each,) in [first, *rest]] == sum(ids(9, ims_per_batch=1), [])  # noqa: RUF017
+    batches.close()
+    assert not multiprocessing.active_children()
