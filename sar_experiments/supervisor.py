@@ -27,6 +27,8 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """What asks a run to save and end; the last two are a cluster's before it takes a machine away."""
 TAIL_LINES = 12
 POLL_S = 0.2
+KILL_WAIT_S = 120.0
+"""How long a job of Slurm waits for its SIGKILL (KillWait, 30 s by default)."""
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -166,6 +168,10 @@ def _hand_over(received: Sequence[int], before: dict[int, Any]) -> None:
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         if number in received and callable(before.get(number)):
             before[number](number, None)
+    if signal.SIGTERM in received and os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
+        # Slurm takes a job away by SIGTERM, then SIGKILL, and may queue it again. A result now
+        # would be the job's last word for the sweep that waits for it.
+        time.sleep(KILL_WAIT_S)
 
 
 def _wait(process: subprocess.Popen[bytes], received: list[int], grace_s: float) -> int:

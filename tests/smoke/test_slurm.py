@@ -1,0 +1,206 @@
+"""A real Slurm of one node, its daemons started here: sweeps survive preemption and requeueing.
+
+Needs root and `apt-get install --no-install-recommends slurmctld slurmd slurm-client munge`.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+import torch
+
+pytestmark = [pytest.mark.detectron2, pytest.mark.slow]
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scancel", "scontrol", "squeue")
+MISSING = [name for name in PROGRAMS if shutil.which(name) is None]
+
+# No control groups and no accounting: what runs in a container, too. A requeued job waits for
+# the credential of its first life to expire.
+CONFIG = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.sock,cred_expire=5
+SlurmctldPort={controller}
+SlurmdPort={node}
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+MpiDefault=none
+ReturnToService=2
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+KillWait=10
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} State=UNKNOWN
+PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def wait_for(condition, timeout_s=300):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.1)
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    """Start munged, slurmctld and slurmd in the foreground; yields the environment of clients."""
+    if MISSING or os.geteuid() != 0:
+        pytest.skip(f"needs root and Slurm; missing: {', '.join(MISSING) or 'root'}")
+    folder = tmp_path_factory.mktemp("slurm")
+    for parent in (folder, folder.parent):
+        parent.chmod(0o755)  # munge refuses a socket that others cannot reach
+    for name in ("state", "spool"):
+        (folder / name).mkdir()
+    secrets = folder / "munge"
+    secrets.mkdir(mode=0o700)
+    (secrets / "key").write_bytes(os.urandom(1024))
+    (secrets / "key").chmod(0o400)
+    controller, node = free_ports(2)
+    config = folder / "slurm.conf"
+    config.write_text(
+        CONFIG.format(
+            host=socket.gethostname().partition(".")[0],
+            folder=folder,
+            controller=controller,
+            node=node,
+            cores=os.cpu_count(),
+        )
+    )
+    environment = {**os.environ, "SLURM_CONF": str(config), "CUDA_VISIBLE_DEVICES": ""}
+    daemons = [
+        subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+        for command in (
+            ["munged", "--force", "--foreground", f"--socket={folder}/munge.sock",
+             f"--key-file={secrets}/key", f"--pid-file={secrets}/pid",
+             f"--seed-file={secrets}/seed", f"--log-file={secrets}/log"],
+            ["slurmctld", "-D", "-c", "-f", str(config)],
+            ["slurmd", "-D", "-f", str(config)],
+        )
+    ]  # fmt: skip
+
+    def is_idle():
+        states = subprocess.run(
+            ["sinfo", "-h", "-o", "%T"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return states.stdout.strip() == "idle"
+
+    try:
+        wait_for(is_idle, 60)
+        yield environment
+    finally:
+        subprocess.run(["scancel", "--user=root"], env=environment, check=False)
+        for daemon in reversed(daemons):
+            daemon.send_signal(signal.SIGTERM)
+            daemon.wait(60)
+
+
+def result_of(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+def weights_of(folder):
+    return torch.load(folder / "model_final.pth", weights_only=True)["model"]
+
+
+def job_of(folder, name):
+    """Return Slurm's id of the job that runs a run: submitit's folder is named by it."""
+    for log in folder.glob(".submitit/*/*_log.out"):
+        if f"-> {folder / name}" in log.read_text():
+            return log.parent.name
+    return None
+
+
+@pytest.fixture(scope="module")
+def sweep(slurm, command, tmp_path_factory):
+    """Three equal runs: one preempted by a signal, one requeued by its administrator."""
+    folder = tmp_path_factory.mktemp("cluster") / "sweep"
+    arguments = (
+        "--multirun", "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", f"output={folder}",
+        "solver.log_period=2,3,5", "solver.max_iter=60",  # the period changes no weight
+    )  # fmt: skip
+    log = folder.parent / "console.txt"
+    with log.open("w") as console:
+        process = subprocess.Popen(
+            command(*arguments), stdout=console, stderr=console, env=slurm, cwd=folder.parent
+        )
+    try:
+        for name, interrupt in (
+            ("0_demo", ["scancel", "--signal=USR2"]),
+            ("1_demo", ["scontrol", "requeue"]),
+        ):
+            wait_for((folder / name / "last_checkpoint").exists)
+            subprocess.run([*interrupt, job_of(folder, name)], env=slurm, check=True)
+        code = process.wait(900)
+    finally:
+        process.kill()
+    return folder, code, log.read_text()
+
+
+def test_all_jobs_of_a_disturbed_sweep_complete(sweep):
+    folder, code, output = sweep
+    assert code == 0, output
+    statuses = [result_of(folder / f"{number}_demo")["status"] for number in range(3)]
+    assert statuses == ["completed"] * 3
+    assert (folder / "summary.csv").read_text().count("completed") == 3
+
+
+@pytest.mark.parametrize("name", ["0_demo", "1_demo"])
+def test_a_job_that_was_taken_away_goes_on_exactly(sweep, name):
+    folder, _, _ = sweep
+    log = (folder / name / "train.log").read_text()
+    assert "interrupted after step" in log
+    assert "resumed after step" in log
+    disturbed, undisturbed = weights_of(folder / name), weights_of(folder / "2_demo")
+    assert all(torch.equal(disturbed[key], undisturbed[key]) for key in disturbed)
+
+
+def test_a_cancelled_job_saves_and_stays_away(slurm, command, tmp_path):
+    folder = tmp_path / "sweep"
+    arguments = (
+        "--multirun", "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", f"output={folder}",
+        "solver.max_iter=100000", "solver.eval_period=0", "seed=1",
+    )  # fmt: skip
+    process = subprocess.Popen(
+        command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=slurm
+    )
+    try:
+        run = folder / "0_demo"
+        wait_for((run / "last_checkpoint").exists)
+        subprocess.run(["scancel", job_of(folder, "0_demo")], env=slurm, check=True)
+        wait_for(lambda: result_of(run)["status"] != "running")
+    finally:
+        process.kill()
+        process.wait()
+    assert result_of(run)["status"] == "interrupted"
+    queue = ["squeue", "-h"]
+    wait_for(lambda: not subprocess.run(queue, env=slurm, capture_output=True, check=True).stdout)
