@@ -14,7 +14,7 @@ pytest.importorskip("submitit", reason="pip install 'sar-experiments[slurm]'")
 
 pytestmark = [pytest.mark.detectron2, pytest.mark.slow]
 
-SWEEP = ("solver.log_period=2,3", "solver.max_iter=40")  # the period changes no weight
+SWEEP = ("solver.log_period=2,3", "solver.max_iter=30")  # the period changes no weight
 
 
 def result_of(folder):

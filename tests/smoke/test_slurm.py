@@ -146,7 +146,7 @@ def sweep(slurm, command, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cluster") / "sweep"
     arguments = (
         "--multirun", "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", f"output={folder}",
-        "solver.log_period=2,3,5", "solver.max_iter=60",  # the period changes no weight
+        "solver.log_period=2,3,5", "solver.max_iter=30",  # the period changes no weight
     )  # fmt: skip
     log = folder.parent / "console.txt"
     with log.open("w") as console:
