@@ -152,6 +152,16 @@ class SimulatorConfig:
     empty_share: float = MISSING
     """Share of images without any object, in [0, 1]."""
 
+    dtype: str = MISSING
+    """``uint8``, where strong targets saturate, or ``uint16``, where hardly any do."""
+
+    max_objects: int = MISSING
+    """Most objects in an image; the number is uniform from 1 up to it."""
+
+    class_weights: list[float] = MISSING
+    """How often each of ``classes`` is drawn relative to the others, 0 or more; empty draws ships
+    more often than the rest. Unequal weights make an unbalanced dataset."""
+
 
 @dataclass
 class UsecaseConfig:
@@ -182,6 +192,11 @@ class UsecaseConfig:
     """Regular expression on an image's file name without suffix; its group ``scene`` names the
     scene. An image's own key ``scene`` in the annotations wins; without a match every image is
     a scene of its own."""
+
+    polarisations: list[str] = MISSING
+    """Where each polarisation has a file of its own: what tells their names apart, such as
+    ``[vv, vh]``, the annotated one first, one per channel. Empty: all channels in one file. File
+    names with a list in braces (``s1_{vv,vh}.tif``) need no such key."""
 
     max_empty_share: float = MISSING
     """Largest share of training images without objects, in [0, 1]; more are left out, seeded."""
@@ -369,11 +384,12 @@ class RadiometryConfig:
     lee_filter_px: int = MISSING
     """Window of the Lee speckle filter, odd; 0 switches it off."""
 
-    mean: list[float] = MISSING
-    """Per channel, of encoded pixels in [0, 1]."""
+    mean: list[float] | None = MISSING
+    """Per channel, of encoded pixels in [0, 1]; None: of the training images, as the data check
+    of the run measures it. The run's config.yaml and checkpoints hold the numbers."""
 
-    std: list[float] = MISSING
-    """Per channel, of encoded pixels in [0, 1]."""
+    std: list[float] | None = MISSING
+    """Likewise."""
 
 
 @dataclass
@@ -525,6 +541,9 @@ class Config:
     output: str | None = MISSING
     """Run folder, or sweep folder, in place of one named by date."""
 
+    force: bool = MISSING
+    """Evaluate or predict with another radiometry than the checkpoint was trained with."""
+
     resume: bool = MISSING
     """Go on from the last checkpoint where the run folder holds an unfinished run."""
 
@@ -539,7 +558,7 @@ PREDICT_OUTPUTS = ("geojson", "gpkg", "csv", "coco", "overview", "qgis")
 """What ``predict.outputs`` may name."""
 
 # Parts of the config that do not change the result, left out of its hash.
-HASH_EXCLUDES = ("hardware", "output", "resume")
+HASH_EXCLUDES = ("hardware", "output", "resume", "force")
 
 
 def hash_excludes(task: str) -> tuple[str, ...]:

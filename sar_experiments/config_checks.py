@@ -135,6 +135,7 @@ def _group_problems(config: Config) -> Iterator[str]:
     classes = config.usecase.classes
     if classes is not None and (not classes or len(set(classes)) != len(classes)):
         yield f"usecase.classes={classes} must name at least one class, each once"
+    yield from _polarisation_problems(config)
     if not _are_sizes_per_level(config.model.anchor_sizes):
         yield (
             f"model.anchor_sizes={config.model.anchor_sizes} must hold a list of numbers above 0"
@@ -142,6 +143,15 @@ def _group_problems(config: Config) -> Iterator[str]:
         )
     if not config.model.anchor_ratios or min(config.model.anchor_ratios) <= 0:
         yield f"model.anchor_ratios={config.model.anchor_ratios} must hold numbers above 0"
+
+
+def _polarisation_problems(config: Config) -> Iterator[str]:
+    names, channels = config.usecase.polarisations, config.radiometry.channels
+    if names and (len(names) != channels or len(set(names)) != len(names) or "" in names):
+        yield (
+            f"usecase.polarisations={names} must name one file for each of"
+            f" radiometry.channels={channels}, each another; or be empty, for one file in all"
+        )
 
 
 def _are_sizes_per_level(sizes: list[Any]) -> bool:
@@ -161,7 +171,9 @@ def _radiometry_problems(radiometry: RadiometryConfig) -> Iterator[str]:
                 f"radiometry.{name}={values} must hold one number for each of"
                 f" radiometry.channels={radiometry.channels}"
             )
-    if min(radiometry.std, default=1) <= 0:
+    if (radiometry.mean is None) != (radiometry.std is None):
+        yield "radiometry.mean and radiometry.std are either both measured (null) or both set"
+    if min(radiometry.std or [1]) <= 0:
         yield f"radiometry.std={radiometry.std} must be above 0"
     low, high = radiometry.low, radiometry.high
     if (

@@ -32,8 +32,10 @@ def if_equal(value: object, expected: object, then: object, otherwise: object) -
     return chosen.name if isinstance(chosen, Enum) else chosen
 
 
-def divide(values: ListConfig, divisor: float) -> ListConfig:
-    """Return each value divided by the same number."""
+def divide(values: ListConfig | None, divisor: float) -> ListConfig | None:
+    """Return each value divided by the same number; None where nothing is known yet."""
+    if values is None:
+        return None
     return OmegaConf.create([float(value) / float(divisor) for value in values])
 
 

@@ -7,13 +7,13 @@ import hashlib
 import json
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sar_experiments.data.images import read_image, read_nodata
+from sar_experiments.data.images import polarisation_files, read_image, read_nodata
 from sar_experiments.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ def scan_image(path: Path, radiometry: Radiometry) -> ImageScan:
     try:
         stored, nodata = read_image(path), read_nodata(path)
         encoded = radiometry.encode(stored, nodata=nodata)
-        digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+        content = b"".join(file.read_bytes() for file in polarisation_files(path))
+        digest = hashlib.blake2b(content, digest_size=16).hexdigest()
     except (DatasetError, OSError) as error:
         return ImageScan(fault=str(error))
     valid = np.broadcast_to(
@@ -116,10 +117,13 @@ def scan_images(
 
 def _key(path: Path, radiometry: Radiometry) -> str:
     try:
-        status = path.stat()
-    except OSError:
+        states = [file.stat() for file in polarisation_files(path)]
+    except (OSError, DatasetError):
         return f"{path} missing"
-    text = f"{path.absolute()} {status.st_size} {status.st_mtime_ns} {radiometry.to_dict()}"
+    files = " ".join(f"{state.st_size} {state.st_mtime_ns}" for state in states)
+    # What is measured here does not depend on the statistics that are set.
+    encoding = replace(radiometry, mean=(), std=()).to_dict()
+    text = f"{path.absolute()} {files} {encoding}"
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

@@ -8,6 +8,7 @@ whole is refused rather than read in part.
 from __future__ import annotations
 
 import os
+import re
 import struct
 import warnings
 import zlib
@@ -46,13 +47,63 @@ _COLOUR = 3  # channels
 _GRAY_OR_COLOUR = (1, _COLOUR)
 
 
+_CHOICE = re.compile(r"\{([^{}/]*,[^{}/]*)\}")
+
+
+def polarisation_files(name: Path) -> list[Path]:
+    """Return the files that a name stands for: ``s1_{vv,vh}.tif`` is s1_vv.tif and s1_vh.tif.
+
+    Several braces in a name vary together: ``{vv,vh}/s1_{vv,vh}.tif`` is two files, not four.
+    A name without a list in braces is one file.
+
+    Raises:
+        DatasetError: The lists in the braces are not equally long.
+    """
+    lists = [choice.split(",") for choice in _CHOICE.findall(str(name))]
+    if not lists:
+        return [Path(name)]
+    if len({len(each) for each in lists}) > 1:
+        msg = f"{name}: the lists in braces must be equally long, one entry per file"
+        raise DatasetError(msg)
+    files = []
+    for chosen in zip(*lists, strict=True):
+        file = str(name)
+        for entry in chosen:
+            file = _CHOICE.sub(entry.replace("\\", r"\\"), file, count=1)
+        files.append(Path(file))
+    return files
+
+
+def with_polarisations(name: str, polarisations: Sequence[str]) -> str:
+    """Turn the name of the first polarisation's file into that of all.
+
+    Args:
+        name: Such as ``s1_vv.tif``; one with braces already stays as it is.
+        polarisations: Such as ``vv`` and ``vh``; the first is looked for in the name, wherever it
+            stands, and gives way to ``{vv,vh}``.
+
+    Raises:
+        DatasetError: The name does not hold the first one.
+    """
+    if _CHOICE.search(name):
+        return name
+    if polarisations[0] not in name:
+        msg = (
+            f"{name} does not hold {polarisations[0]!r}, the first of"
+            f" usecase.polarisations={list(polarisations)}"
+        )
+        raise DatasetError(msg)
+    return name.replace(polarisations[0], "{" + ",".join(polarisations) + "}")
+
+
 def read_image(path: Path | Sequence[Path]) -> Image:
     """Read one file, or one file per polarisation.
 
     Alpha of a PNG is dropped and its palette expanded; a TIFF keeps all its bands.
 
     Args:
-        path: A file, or files of equal size and dtype that are stacked along the channels.
+        path: A file, files of equal size and dtype that are stacked along the channels, or a
+            name that stands for several, see ``polarisation_files``.
 
     Returns:
         (H, W, C) in the dtype of the file, contiguous.
@@ -62,10 +113,12 @@ def read_image(path: Path | Sequence[Path]) -> Image:
             not fit the first one.
     """
     if isinstance(path, str | os.PathLike):
-        return _read_one(Path(path))
+        path = polarisation_files(Path(path))
     paths = [Path(each) for each in path]
     if not paths:
         raise DatasetError("the list of files of an image is empty; name one per polarisation")
+    if len(paths) == 1:
+        return _read_one(paths[0])
     images = [_read_one(each) for each in paths]
     for other, image in zip(paths[1:], images[1:], strict=True):
         _check_match(paths[0], images[0], other, image)
@@ -78,7 +131,11 @@ def image_size(path: Path) -> tuple[int, int, int]:
     Raises:
         DatasetError: The file is missing, empty, of an unknown kind, or has no readable header.
     """
-    path = Path(path)
+    first, *others = polarisation_files(Path(path))
+    if others:
+        height, width, channels = image_size(first)
+        return height, width, channels + sum(image_size(other)[2] for other in others)
+    path = first
     if _kind(path) == "png":
         with _opened(path).open("rb") as file:
             width, height, _, colour_type = _png_header(path, file.read(_PNG_HEADER.size))
@@ -94,9 +151,20 @@ def read_nodata(path: Path) -> float | None:
     """Return the value that marks no data in a GeoTIFF; None where none is declared.
 
     Raises:
-        DatasetError: The file is missing, empty, of an unknown kind, or has no readable header.
+        DatasetError: The file is missing, empty, of an unknown kind, or has no readable header;
+            or the files of two polarisations do not agree.
     """
-    path = Path(path)
+    first, *others = polarisation_files(Path(path))
+    found = _nodata_of(first)
+    for other in others:
+        its = _nodata_of(other)
+        if its != found and not (its is not None and found is not None and its != its):
+            msg = f"{other} calls {its} no data, {first} {found}; both must declare the same"
+            raise DatasetError(msg)
+    return found
+
+
+def _nodata_of(path: Path) -> float | None:
     if _kind(path) != "tiff":
         _opened(path)
         return None

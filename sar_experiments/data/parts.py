@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from sar_experiments import run_folder
 from sar_experiments.data.annotations import (
     Dataset,
+    Sample,
     limit_empty,
     read_dataset,
     split_by_scene,
     write_coco,
 )
+from sar_experiments.data.images import with_polarisations
 from sar_experiments.data.simulator import SimulatorSettings, simulate_dataset
 from sar_experiments.errors import ConfigError, DatasetError
 
@@ -97,7 +99,10 @@ def simulate(
     """
     values = asdict(simulator)
     folder = Path(values.pop("folder"))
-    values["classes"] = tuple(values["classes"])
+    values["classes"], values["class_weights"] = (
+        tuple(values["classes"]),
+        tuple(values["class_weights"]),
+    )
     try:
         settings = SimulatorSettings(**values)
     except ValueError as error:
@@ -122,4 +127,18 @@ def _read(
         classes=classes,
         scene_pattern=usecase.scene_pattern,
     )
+    if usecase.polarisations:
+        dataset = _of_several_files(dataset, usecase.polarisations)
     return replace(dataset, name=name)
+
+
+def _of_several_files(dataset: Dataset, polarisations: list[str]) -> Dataset:
+    """Let each sample name the files of all polarisations, see ``images.polarisation_files``."""
+    samples = []
+    for sample in dataset.samples:
+        file = sample["file_name"]
+        name = file.removeprefix(f"{dataset.images}/")  # what the folder is called does not count
+        folder = file.removesuffix(name)
+        together = with_polarisations(name, polarisations)
+        samples.append(Sample(**{**sample, "file_name": folder + together}))
+    return replace(dataset, samples=tuple(samples))

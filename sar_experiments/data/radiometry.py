@@ -43,7 +43,7 @@ class Radiometry:
 
     @classmethod
     def from_config(cls, config: RadiometryConfig) -> Radiometry:
-        """Take over a checked config."""
+        """Take over a checked config; a mean or std to be measured is empty."""
         low_percentile, high_percentile = config.percentiles
         return cls(
             channels=config.channels,
@@ -54,8 +54,8 @@ class Radiometry:
             percentiles=(low_percentile, high_percentile),
             nodata=config.nodata,
             lee_filter_px=config.lee_filter_px,
-            mean=tuple(config.mean),
-            std=tuple(config.std),
+            mean=tuple(config.mean or ()),
+            std=tuple(config.std or ()),
         )
 
     def encode(self, pixels: Image, *, nodata: float | None = None) -> Encoded:

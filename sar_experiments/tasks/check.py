@@ -9,6 +9,7 @@ from sar_experiments import run_folder
 from sar_experiments.data.check_figures import write_figures
 from sar_experiments.exit_codes import DONE, USER_MISTAKE
 from sar_experiments.tasks.parts import checked, load_parts
+from sar_experiments.tasks.statistics import measured_overrides
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +25,8 @@ def run(config: Config, folder: Path, _interruption: Interruption) -> int:
     report = checked(config, load_parts(config, folder), folder)
     logger.info("%s", report.as_table())
     write_figures(report, folder)
+    if report.parts["train"].mean:
+        logger.info("measured: %s", measured_overrides(folder))
     logger.info("figures and check.json: %s", folder)
     if report.errors:
         why = f"{len(report.errors)} errors in the data"

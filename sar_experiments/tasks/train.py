@@ -17,6 +17,7 @@ from sar_experiments.exit_codes import DONE, INTERRUPTED
 from sar_experiments.model import build, weights
 from sar_experiments.tasks.measuring import measure_parts, sar_mapper, validation
 from sar_experiments.tasks.parts import load_parts, usable_parts, workers
+from sar_experiments.tasks.statistics import with_statistics
 from sar_experiments.train.board import write_hparams, write_texts
 from sar_experiments.train.loop import Learner, Outcome, Plan, train
 from sar_experiments.train.solver import clip_full_norm, optimizer_and_scheduler
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 def run(config: Config, folder: Path, interruption: Interruption) -> int:
     """Train, then evaluate the best checkpoint."""
     parts = ranks.from_first(lambda: usable_parts(config, load_parts(config, folder), folder))
+    config = ranks.from_first(lambda: with_statistics(config, folder))
     spec = build.ModelSpec(config.model.base, config.d2, parts["train"].classes)
     cfg = build.detectron2_config(spec, device=config.hardware.device.name)
     cfg = build.with_shared_norms(cfg, comm.get_world_size())

@@ -13,8 +13,10 @@ import rasterio
 from sar_experiments.data.images import (
     DTYPES,
     image_size,
+    polarisation_files,
     read_image,
     read_nodata,
+    with_polarisations,
     write_geotiff,
     write_image,
 )
@@ -115,6 +117,43 @@ def test_polarisations_of_unequal_size_or_dtype_are_refused(tmp_path, gray, othe
     write_image(tmp_path / "vh.tif", other)
     with pytest.raises(DatasetError, match=r"vh\.tif is 40 x .* but .*vv\.tif is 40 x 60 uint8"):
         read_image([tmp_path / "vv.tif", tmp_path / "vh.tif"])
+
+
+def test_a_name_with_a_list_in_braces_is_one_image_of_several_files(tmp_path, gray):
+    for name, factor in (("vv", 1), ("vh", 2)):
+        write_image(tmp_path / f"chip_{name}.tif", (gray // 4 * factor).astype(np.int16))
+    together = tmp_path / "chip_{vv,vh}.tif"
+    assert np.array_equal(
+        read_image(together),
+        read_image([tmp_path / "chip_vv.tif", tmp_path / "chip_vh.tif"]),
+    )
+    assert image_size(together) == (*gray.shape[:2], 2)
+    assert read_nodata(together) is None
+    (tmp_path / "chip_vh.tif").unlink()
+    with pytest.raises(DatasetError, match=r"chip_vh.tif is missing"):
+        read_image(together)
+
+
+def test_braces_vary_together_and_must_be_equally_long():
+    names = polarisation_files("{VV,VH}/s1-{vv,vh}-{001,002}.tif")
+    assert [str(each) for each in names] == ["VV/s1-vv-001.tif", "VH/s1-vh-002.tif"]
+    with pytest.raises(DatasetError, match="equally long"):
+        polarisation_files("{VV,VH}/s1-{vv}-{1,2,3}.tif")
+
+
+def test_polarisations_turn_the_annotated_file_into_all():
+    assert with_polarisations("a/VV_dB.tif", ["VV", "VH"]) == "a/{VV,VH}_dB.tif"
+    assert with_polarisations("a_{VV,VH}.tif", ["VV", "VH"]) == "a_{VV,VH}.tif"
+    with pytest.raises(DatasetError, match=r"a_HH.tif does not hold 'VV'"):
+        with_polarisations("a_HH.tif", ["VV", "VH"])
+
+
+def test_polarisations_that_declare_other_nodata_are_refused(tmp_path, gray):
+    place = {"transform": (10, 0, 0, 0, -10, 0), "crs": "EPSG:32611", "tags": {}}
+    for name, nodata in (("vv", 0.0), ("vh", None)):
+        write_geotiff(tmp_path / f"{name}.tif", gray, nodata=nodata, **place)
+    with pytest.raises(DatasetError, match="both must declare the same"):
+        read_nodata(tmp_path / "{vv,vh}.tif")
 
 
 def test_no_files_at_all_are_refused():
