@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from sar_experiments.data.augment import Augmentation, ClassAware, Pipeline, alone
-from sar_experiments.data.chip import CROWD, Chip
+from sar_experiments.data.chip import Chip
+from sar_experiments.data.drawing import Picture, class_colour, visible
 from sar_experiments.data.images import write_image
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from sar_experiments.data.annotations import Sample
     from sar_experiments.data.mapper import SarMapper
 
-Picture = NDArray[np.uint8]
-"""(H, W, 3), red, green, blue."""
-
 LABEL_PX = 190
 _LINE_PX = 18
 _CAPTION_PX = 20
@@ -31,20 +28,7 @@ _CHARACTERS = 24  # of a line of the label column
 
 _ZOOM = 3.0  # sides of the zoomed window, in longest sides of the object
 _SMALLEST_WINDOW_PX = 48
-_BRIGHTENING = 0.6  # exponent; radar images are mostly dark
-
-_TWO_CHANNELS = 2
-_RED_GREEN_BLUE = 3
 _PAPER, _INK = 250, (30, 30, 30)
-_COLOURS = (
-    (255, 120, 0),
-    (0, 200, 255),
-    (120, 255, 60),
-    (255, 60, 160),
-    (255, 230, 0),
-    (150, 130, 255),
-)
-_CROWD_COLOUR = (150, 150, 150)
 
 
 @dataclass(frozen=True)
@@ -183,7 +167,7 @@ def _tile(chip: Chip, window: tuple[float, float, float], tile_px: int) -> Pictu
     """Draw a window of a chip with outlines and boxes; beyond the image it is gray."""
     left, top, side = window
     scale = tile_px / side
-    shown = _visible_colours(chip.image)
+    shown = visible(chip.image)
     move = np.array([[scale, 0, -left * scale], [0, scale, -top * scale]])
     # Of pixels where they are enlarged, so that they can be counted; else averaged.
     method = cv2.INTER_NEAREST
@@ -193,7 +177,7 @@ def _tile(chip: Chip, window: tuple[float, float, float], tile_px: int) -> Pictu
     move[:, 2] += (move[0, 0] - 1) / 2
     tile = cv2.warpAffine(shown, move, (tile_px, tile_px), flags=method, borderValue=(90, 90, 90))
     for index, (box, kind) in enumerate(zip(chip.boxes, chip.classes, strict=True)):
-        colour = _colour(int(kind))
+        colour = class_colour(int(kind))
         corners = np.round((box.reshape(2, 2) - (left, top)) * scale).astype(int)
         cv2.rectangle(tile, corners[0].tolist(), corners[1].tolist(), colour, 1)
         for polygon in chip.outlines[index] if chip.outlines is not None else ():
@@ -208,29 +192,14 @@ def _shrunk(shown: Picture, scale: float) -> Picture:
     return np.asarray(cv2.resize(shown, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _visible_colours(image: NDArray[np.float32]) -> Picture:
-    """Return gray, or two or three channels as colours, brightened."""
-    channels = image.shape[2]
-    if channels == _TWO_CHANNELS:
-        image = np.concatenate([image, image.mean(axis=2, keepdims=True)], axis=2)
-    elif channels < _RED_GREEN_BLUE:
-        image = np.repeat(image, _RED_GREEN_BLUE, axis=2)
-    shown = np.clip(image[:, :, :_RED_GREEN_BLUE], 0, 1) ** _BRIGHTENING
-    return np.ascontiguousarray(np.round(shown * 255), dtype=np.uint8)
-
-
 def _legend(classes: Sequence[str], width: int) -> Picture:
     canvas = _paper(_LINE_PX + _GAP_PX, width)
     left = LABEL_PX
     for index, name in enumerate(classes):
-        cv2.rectangle(canvas, (left, 5), (left + 12, 17), _colour(index), -1)
+        cv2.rectangle(canvas, (left, 5), (left + 12, 17), class_colour(index), -1)
         _write(canvas, name, left + 18, 16)
         left += 40 + 9 * len(name)
     return canvas
-
-
-def _colour(kind: int) -> tuple[int, int, int]:
-    return _CROWD_COLOUR if kind == CROWD else _COLOURS[kind % len(_COLOURS)]
 
 
 def _paper(height: int, width: int) -> Picture:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
+from sar_experiments.data.drawing import draw_box, fitted, visible
 from sar_experiments.evaluate.metrics import FALSE_ALARM, ON_CROWD, assign
 
 if TYPE_CHECKING:
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sar_experiments.data.annotations import Sample
+    from sar_experiments.data.drawing import Picture
     from sar_experiments.detections import Detections
-
-    Picture = NDArray[np.uint8]
 
 # Okabe and Ito's palette, which colour-blind people can tell apart: truth, hit, miss, false alarm.
 TRUTH, HIT, MISS, FALSE = (86, 180, 233), (0, 158, 115), (230, 159, 0), (213, 94, 0)
+PROPOSAL = (204, 121, 167)
 LARGEST_SIDE_PX = 512
 
 
@@ -38,7 +38,7 @@ def truth_beside_detections(
     Hits are green, misses amber, false alarms red; a found box carries class and score.
 
     Args:
-        image: (H, W, C) in [0, 1]; the first channel is shown.
+        image: (H, W, C) in [0, 1].
         sample: The truth, in pixels of a file of ``height`` by ``width``.
         detections: Likewise.
         classes: Names of the class indices.
@@ -50,34 +50,40 @@ def truth_beside_detections(
     """
     shown = detections.above(min_score)
     matched = assign(sample, shown, match_iou=match_iou)
-    scale = min(1.0, LARGEST_SIDE_PX / max(sample["height"], sample["width"]))
-    truth, found = (_canvas(image, sample, scale) for _ in range(2))
+    truth, scale = fitted(visible(image), LARGEST_SIDE_PX)
+    found = truth.copy()
     for annotation in sample["annotations"]:
-        _draw_box(truth, annotation["bbox"], TRUTH, scale, classes[annotation["category_id"]])
+        name = classes[annotation["category_id"]]
+        draw_box(truth, annotation["bbox"], TRUTH, scale=scale, label=name)
     for index in matched.missed:
-        _draw_box(found, sample["annotations"][int(index)]["bbox"], MISS, scale, "")
+        draw_box(found, sample["annotations"][int(index)]["bbox"], MISS, scale=scale)
     for box, score, kind, outcome in zip(
         shown.boxes, shown.scores, shown.classes, matched.truth_of, strict=True
     ):
         if outcome != ON_CROWD:
             colour = FALSE if outcome == FALSE_ALARM else HIT
-            _draw_box(found, box.tolist(), colour, scale, f"{classes[int(kind)]} {score:.2f}")
+            label = f"{classes[int(kind)]} {score:.2f}"
+            draw_box(found, box.tolist(), colour, scale=scale, label=label)
     return np.concatenate([truth, found], axis=1)
 
 
-def _canvas(image: NDArray[np.float32], sample: Sample, scale: float) -> Picture:
-    size = (round(sample["width"] * scale), round(sample["height"] * scale))
-    gray = np.ascontiguousarray(image[:, :, 0])
-    resized = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
-    levels = np.clip(resized * 255.0, 0, 255).astype(np.uint8)
-    return np.repeat(levels[:, :, None], 3, axis=2)
+def proposals_on_truth(
+    image: NDArray[np.float32], sample: Sample, boxes: NDArray[np.float32], *, count: int
+) -> Picture:
+    """Draw the first proposals of a region proposal network, and the truth over them.
 
+    Args:
+        image: (H, W, C) in [0, 1].
+        sample: The truth, in pixels of the file.
+        boxes: (N, 4) likewise, best first.
+        count: How many are drawn.
 
-def _draw_box(
-    picture: Picture, box: Sequence[float], colour: tuple[int, int, int], scale: float, label: str
-) -> None:
-    left, top, right, bottom = (round(float(value) * scale) for value in box)
-    cv2.rectangle(picture, (left, top), (right, bottom), colour, 1, cv2.LINE_AA)
-    if label:
-        place = (left, top - 3 if top > 12 else bottom + 10)  # noqa: PLR2004 - height of the text
-        cv2.putText(picture, label, place, cv2.FONT_HERSHEY_SIMPLEX, 0.35, colour, 1, cv2.LINE_AA)
+    Returns:
+        (H', W', 3) uint8, RGB, no side above LARGEST_SIDE_PX.
+    """
+    picture, scale = fitted(visible(image), LARGEST_SIDE_PX)
+    for box in boxes[:count].tolist():
+        draw_box(picture, box, PROPOSAL, scale=scale)
+    for annotation in sample["annotations"]:
+        draw_box(picture, annotation["bbox"], TRUTH, scale=scale)
+    return picture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from detectron2.evaluation import inference_context
 from detectron2.utils import comm
@@ -14,6 +15,8 @@ from sar_experiments.detections import Detections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from numpy.typing import NDArray
 
 
 def detect(
@@ -54,6 +57,40 @@ def detect(
         return None
     gathered = comm.gather(found)
     return {image: each for part in gathered for image, each in part.items()}
+
+
+def proposals(
+    model: torch.nn.Module, loader: Iterable[list[dict[str, Any]]]
+) -> dict[int, NDArray[np.float32]]:
+    """Return what a two-stage detector's first stage looks at.
+
+    Args:
+        model: Detectron2 model, not wrapped; its mode is put back.
+        loader: Batches of model inputs with ``image_id``, ``height`` and ``width``.
+
+    Returns:
+        image id -> boxes (N, 4) in pixels of the file, best first; empty for one-stage detectors.
+    """
+    detector: Any = model
+    if getattr(detector, "proposal_generator", None) is None:
+        return {}
+    found: dict[int, NDArray[np.float32]] = {}
+    was_training = model.training
+    try:
+        model.eval()
+        with torch.no_grad():
+            for batch in loader:
+                images = detector.preprocess_image(batch)
+                features = detector.backbone(images.tensor)
+                proposed, _ = detector.proposal_generator(images, features, None)
+                for record, each in zip(batch, proposed, strict=True):
+                    height, width = each.image_size
+                    boxes = each.proposal_boxes.tensor.float().cpu().numpy()
+                    scale = np.array([record["width"] / width, record["height"] / height] * 2)
+                    found[int(record["image_id"])] = (boxes * scale).astype(np.float32)
+    finally:
+        model.train(was_training)
+    return found
 
 
 def mean_losses(

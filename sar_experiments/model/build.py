@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 with warnings.catch_warnings():
     # Detectron2 scripts one function at import; new PyTorch deprecates scripting altogether.
@@ -21,9 +24,6 @@ from sar_experiments.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
-
-    import torch
 
 logger = logging.getLogger(__name__)
 
@@ -135,12 +135,19 @@ def zoo_url(base: str | None) -> str:
     return url
 
 
-def summary(model: torch.nn.Module) -> str:
-    """Describe the model in one line: parameters, trainable and in all."""
+def summary(model: torch.nn.Module, example: dict[str, Any]) -> str:
+    """Describe the model in one line: parameters, trainable and in all, and its arithmetic.
+
+    Args:
+        model: The detector.
+        example: One model input.
+    """
     count = sum(p.numel() for p in model.parameters())
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    height, width = example["image"].shape[-2:]
     return (
-        f"{type(model).__name__}, {count / 1e6:.2f} M parameters, {trainable / 1e6:.2f} M trainable"
+        f"{type(model).__name__}, {count / 1e6:.2f} M parameters, {trainable / 1e6:.2f} M"
+        f" trainable, {count_flops(model, example) / 1e9:.2f} GFLOPs for {width} x {height} px"
     )
 
 
@@ -154,6 +161,37 @@ def _replace_norms(node: CfgNode, norm: str) -> bool:
             node[key] = norm
             changed = True
     return changed
+
+
+def count_flops(model: torch.nn.Module, example: dict[str, Any]) -> int:
+    """Return the floating point operations of detecting on one input.
+
+    Those of convolutions and matrix products, a multiplication and an addition each counted;
+    what comes after the proposals depends on how many there are.
+
+    Args:
+        model: The detector; its mode is put back.
+        example: One model input.
+    """
+    was_training = model.training
+    counter = FlopCounterMode(display=False)
+    try:
+        model.eval()
+        with torch.no_grad(), counter:
+            model([example])
+    finally:
+        model.train(was_training)
+    return int(counter.get_total_flops())
+
+
+def parameter_table(model: torch.nn.Module) -> str:
+    """Return a line per part of the model, two levels deep: its parameters and its class."""
+    lines = [f"{'part':<40} {'parameters':>12}  class"]
+    for name, module in model.named_modules():
+        if name and name.count(".") < 2:  # noqa: PLR2004 - levels
+            count = sum(p.numel() for p in module.parameters())
+            lines.append(f"{name:<40} {count:>12,}  {type(module).__name__}")
+    return "\n".join(lines)
 
 
 def _base_file(base: str) -> str:

@@ -17,8 +17,8 @@ from sar_experiments.data.mapper import SarMapper
 from sar_experiments.data.radiometry import Radiometry
 from sar_experiments.detections import Detections
 from sar_experiments.evaluate.metrics import Metrics, coco_results, flat, measure, metrics_table
-from sar_experiments.evaluate.pictures import truth_beside_detections
-from sar_experiments.evaluate.runner import detect, mean_losses
+from sar_experiments.evaluate.pictures import proposals_on_truth, truth_beside_detections
+from sar_experiments.evaluate.runner import detect, mean_losses, proposals
 from sar_experiments.tasks.parts import workers
 from sar_experiments.train.board import ScoredCurve, write_curves
 from sar_experiments.train.hooks import StopTraining
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NOTHING = Detections.none()
+PROPOSALS = 40
+"""Best proposals shown per picture; a hundred hide the image."""
 
 
 def validation(
@@ -49,7 +51,9 @@ def validation(
         def measured() -> dict[str, float | None]:
             metrics = measured_on(config, part, detections)
             logger.info("%s", metrics_table(metrics, part.classes))
-            _show(config, part, pictured, metrics, detections, folder)
+            _show_curves(part, metrics, folder)
+            _show_pictures(config, part, pictured, metrics, detections)
+            _show_proposals(config, model, pictured)
             return {**flat(metrics), **_losses(config, model, part)}
 
         # What is decided by these numbers must be decided alike on every rank.
@@ -58,23 +62,27 @@ def validation(
     return validate
 
 
-def _show(
+def _show_curves(part: Dataset, metrics: Metrics, folder: Path) -> None:
+    """Let TensorBoard show the precision-recall curves."""
+    truths = {"all": metrics.hits + metrics.misses}
+    truths |= {each.name: each.truths for each in metrics.per_class}
+    curves = {
+        f"{part.name}/{name}": ScoredCurve(
+            curve.scores, curve.precision, curve.recall, truths[name]
+        )
+        for name, curve in metrics.curves.items()
+    }
+    write_curves(folder, curves, step=get_event_storage().iter)
+
+
+def _show_pictures(
     config: Config,
     part: Dataset,
     pictured: Sequence[Sample],
     metrics: Metrics,
     detections: dict[int, Detections],
-    folder: Path,
 ) -> None:
-    """Let TensorBoard show the precision-recall curves and the pictured samples."""
-    storage = get_event_storage()
-    truths = {"all": metrics.hits + metrics.misses}
-    truths |= {each.name: each.truths for each in metrics.per_class}
-    curves = {
-        f"val/{name}": ScoredCurve(curve.scores, curve.precision, curve.recall, truths[name])
-        for name, curve in metrics.curves.items()
-    }
-    write_curves(folder, curves, step=storage.iter)
+    """Let TensorBoard show the pictured samples with truth and detections."""
     mapper = sar_mapper(config)
     for sample in pictured:
         picture = truth_beside_detections(
@@ -86,7 +94,21 @@ def _show(
             match_iou=config.evaluation.match_iou,
         )
         title = f"val/{Path(sample['file_name']).name}: truth, found"
-        storage.put_image(title, picture.transpose(2, 0, 1))
+        get_event_storage().put_image(title, picture.transpose(2, 0, 1))
+
+
+def _show_proposals(config: Config, model: torch.nn.Module, pictured: Sequence[Sample]) -> None:
+    """Let TensorBoard show where a two-stage detector looks, on the pictured samples."""
+    mapper = sar_mapper(config)
+    loader = eval_loader(pictured, mapper, batch_size=1, num_workers=0)
+    found = proposals(getattr(model, "module", model), loader)
+    for sample in pictured:
+        boxes = found.get(sample["image_id"])
+        if boxes is not None:
+            image = mapper.read(sample).image
+            picture = proposals_on_truth(image, sample, boxes, count=PROPOSALS)
+            title = f"val/{Path(sample['file_name']).name}: proposals"
+            get_event_storage().put_image(title, picture.transpose(2, 0, 1))
 
 
 def _losses(config: Config, model: torch.nn.Module, part: Dataset) -> dict[str, float]:

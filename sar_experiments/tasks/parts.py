@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+CHECK_TABLE = "check.txt"
+"""The data check for people, as the console of task=check shows it."""
 CHECK_CACHE = ".check_cache.sqlite"
 """Beside the run folders, so that the runs of a sweep decode the data once."""
 
@@ -83,6 +85,7 @@ def checked(config: Config, parts: dict[str, Dataset], folder: Path) -> Report:
     with progress_bar("check", unit="image") as show:
         report = check_datasets(parts, settings, progress=show)
     run_folder.write_json(folder / run_folder.CHECK, report.as_json())
+    run_folder.write_atomically(folder / CHECK_TABLE, report.as_table())
     return report
 
 

@@ -16,7 +16,7 @@ from sar_experiments.errors import HardwareError
 from sar_experiments.exit_codes import DONE, INTERRUPTED
 from sar_experiments.model import build, weights
 from sar_experiments.tasks.measuring import measure_parts, sar_mapper, validation
-from sar_experiments.tasks.parts import load_parts, usable_parts, workers
+from sar_experiments.tasks.parts import CHECK_TABLE, load_parts, usable_parts, workers
 from sar_experiments.tasks.statistics import with_statistics
 from sar_experiments.train.board import write_hparams, write_texts
 from sar_experiments.train.loop import Learner, Outcome, Plan, train
@@ -39,13 +39,14 @@ def run(config: Config, folder: Path, interruption: Interruption) -> int:
     spec = build.ModelSpec(config.model.base, config.d2, parts["train"].classes)
     cfg = build.detectron2_config(spec, device=config.hardware.device.name)
     cfg = build.with_shared_norms(cfg, comm.get_world_size())
-    learner, checkpointer = _learner(config, spec, cfg, folder)
+    example = sar_mapper(config)(parts["val"].samples[0])
+    learner, checkpointer = _learner(config, spec, cfg, folder, example=example)
     validate = validation(config, parts["val"], folder, interruption)
     loader = _training_loader(config, parts["train"], with_masks=build.has_masks(cfg))
     _say_plan(config, cfg)
     if comm.is_main_process():
         run_folder.write_atomically(folder / run_folder.DETECTRON2, cfg.dump())
-        write_texts(folder, {"config": to_yaml(config), "model": str(checkpointer.model)})
+        _write_texts(config, folder, checkpointer.model)
     interruption.can_wait = True
     outcome = train(
         learner,
@@ -107,15 +108,28 @@ def _learner(
     spec: build.ModelSpec,
     cfg: Any,  # noqa: ANN401 - yacs
     folder: Path,
+    *,
+    example: dict[str, Any],
 ) -> tuple[Learner, weights.Checkpointer]:
     torch.manual_seed(config.seed)
     model = build.build_model(cfg)
     start = weights.load_pretrained(model, config.model.weights, base=config.model.base)
-    logger.info("model: %s, %s, from %s", config.model.name, build.summary(model), start)
+    summary = build.summary(model, example)
+    logger.info("model: %s, %s, from %s", config.model.name, summary, start)
     optimizer, scheduler = optimizer_and_scheduler(cfg, model, config.solver.optimizer)
     about = {"config": to_plain(config), "classes": list(spec.classes)}
     checkpointer = weights.Checkpointer(model, folder, about)
     return Learner(build.shared_by_ranks(model), optimizer, scheduler), checkpointer
+
+
+def _write_texts(config: Config, folder: Path, model: torch.nn.Module) -> None:
+    """Let TensorBoard show what the run is made from."""
+    texts = {
+        "config": to_yaml(config),
+        "model": f"{build.parameter_table(model)}\n\n{model}",
+        "data_check": (folder / CHECK_TABLE).read_text(encoding="utf-8"),
+    }
+    write_texts(folder, texts)
 
 
 def _plan(config: Config, cfg: Any) -> Plan:  # noqa: ANN401 - yacs
@@ -128,6 +142,7 @@ def _plan(config: Config, cfg: Any) -> Plan:  # noqa: ANN401 - yacs
         metric=config.evaluation.metric,
         patience=config.solver.patience,
         max_loss=config.solver.max_loss,
+        pictures=config.evaluation.pictures,
         clip_full_norm=clip_full_norm(config.solver),
         autocast=_autocast(config),
     )

@@ -16,6 +16,7 @@ from detectron2.utils.events import JSONWriter, TensorboardXWriter
 from sar_experiments import run_folder
 from sar_experiments.errors import CheckpointError
 from sar_experiments.model.weights import Checkpointer, load_exactly, read_checkpoint
+from sar_experiments.train.gauges import ClippedGradient, GpuUse, InputPictures
 from sar_experiments.train.guard import DivergenceGuard
 from sar_experiments.train.hooks import (
     Checkpoints,
@@ -48,6 +49,7 @@ class Plan:
         max_loss: Total loss above which training counts as diverged.
         patience: Evaluations without improvement before stopping; 0 never stops early.
         clip_full_norm: Common norm that all gradients are scaled down to, or None.
+        pictures: Images of a step that are shown as the model got them.
         autocast: Type of the forward pass on CUDA, or None for float32.
     """
 
@@ -59,6 +61,7 @@ class Plan:
     metric: str
     patience: int
     max_loss: float
+    pictures: int
     clip_full_norm: float | None = None
     autocast: torch.dtype | None = None
 
@@ -142,6 +145,7 @@ def train(
             hooks.IterationTimer(),
             guard,
             hooks.LRScheduler(learner.optimizer, learner.scheduler),
+            *_gauges(learner.model, plan),
             validation,  # before checkpoints: its best value belongs into them
             checkpoints,
             *_writers(folder, plan, start_step),
@@ -169,6 +173,15 @@ def _trainer(learner: Learner, plan: Plan, loader: Iterable[Batch]) -> SimpleTra
     return AMPTrainer(
         learner.model, loader, learner.optimizer, precision=plan.autocast, grad_scaler=scaler
     )
+
+
+def _gauges(model: torch.nn.Module, plan: Plan) -> list[Any]:
+    if not comm.is_main_process():
+        return []
+    inputs = InputPictures(model, period=plan.evaluation_period, count=plan.pictures)
+    gauges = [ClippedGradient(model, period=plan.log_period), inputs]
+    on_cuda = any(parameter.is_cuda for parameter in model.parameters())
+    return [*gauges, GpuUse(period=plan.log_period)] if on_cuda else gauges
 
 
 def _writers(folder: Path, plan: Plan, start_step: int) -> list[Any]:

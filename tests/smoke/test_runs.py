@@ -49,7 +49,14 @@ def test_a_run_folder_holds_what_is_promised(trained):
 
 def test_the_console_says_what_was_decided_and_measured(trained):
     folder, _, output = trained
-    for phrase in ("24 images", "random weights", "12 steps of 2 images", "AP50", str(folder)):
+    for phrase in (
+        "24 images",
+        "GFLOPs",
+        "random weights",
+        "12 steps of 2 images",
+        "AP50",
+        str(folder),
+    ):
         assert phrase in output
     assert "Traceback" not in output
     assert "Warning" not in output
@@ -64,24 +71,58 @@ def test_metrics_are_written_once_per_period(trained):
     assert {"total_loss", "lr", "grad_norm", "data_time"} <= set(lines[-1]) | set(lines[0])
 
 
-def test_tensorboard_reads_the_curves(trained):
-    folder, _, _ = trained
-    events = EventAccumulator(str(folder)).Reload()
-    assert {"total_loss", "lr", "grad_norm", "val/AP50"} <= set(events.Tags()["scalars"])
-    assert [event.step for event in events.Scalars("val/AP50")]
+@pytest.fixture(scope="module")
+def events(trained):
+    """What TensorBoard's own reader finds in the run folder."""
+    everything = {"tensors": 0, "images": 0, "scalars": 0}
+    return EventAccumulator(str(trained[0]), size_guidance=everything).Reload()
 
 
-def test_tensorboard_shows_pictures_texts_curves_and_hparams(trained):
-    folder, result, _ = trained
-    events = EventAccumulator(str(folder), size_guidance={"tensors": 0, "images": 0}).Reload()
-    tags = events.Tags()
-    assert len([tag for tag in tags["images"] if tag.endswith("truth, found")]) >= 2
-    assert {"config/text_summary", "model/text_summary", "val/all", "val/ship"} <= set(
-        tags["tensors"]
-    )
-    text = events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
-    assert "max_iter: 12" in text
-    assert "val/loss" in tags["scalars"]
+def text_of(events, title):
+    return events.Tensors(f"{title}/text_summary")[0].tensor_proto.string_val[0].decode()
+
+
+def test_tensorboard_reads_the_curves_of_training(events):
+    assert {
+        "total_loss", "loss_cls", "loss_box_reg", "loss_rpn_cls", "loss_rpn_loc", "lr",
+        "grad_norm", "grad_norm_clipped", "time", "data_time",
+    } <= set(events.Tags()["scalars"])  # fmt: skip
+    before = {each.step: each.value for each in events.Scalars("grad_norm")}
+    after = {each.step: each.value for each in events.Scalars("grad_norm_clipped")}
+    assert set(after) == set(before)
+    assert all(0 < after[step] <= before[step] * 1.5 for step in after)  # grad_norm is a median
+
+
+def test_tensorboard_reads_the_validation(events):
+    scalars = set(events.Tags()["scalars"])
+    assert {"val/loss", "val/loss_cls", "val/AP", "val/AP50", "val/AP/ship"} <= scalars
+    assert [event.step for event in events.Scalars("val/AP50")] == [5, 11]
+    assert {"val/all", "val/ship", "val/platform"} <= set(events.Tags()["tensors"])
+
+
+def test_tensorboard_shows_the_same_validation_images_each_time(events):
+    for kind in ("truth, found", "proposals"):
+        titles = [tag for tag in events.Tags()["images"] if tag.endswith(kind)]
+        assert len(titles) >= 2
+        for title in titles:
+            first, second = events.Images(title)
+            assert (first.width, first.height) == (second.width, second.height)
+
+
+def test_tensorboard_shows_the_augmented_inputs(events):
+    titles = [tag for tag in events.Tags()["images"] if tag.startswith("train/input")]
+    assert len(titles) == 2  # images of a step
+    assert len(events.Images(titles[0])) == 3  # at the first step and at both evaluations
+
+
+def test_tensorboard_shows_config_model_and_data_check_as_text(events):
+    assert "max_iter: 12" in text_of(events, "config")
+    assert "backbone.bottom_up" in text_of(events, "model")
+    assert "pixel mean" in text_of(events, "data_check")
+
+
+def test_tensorboard_compares_runs_by_their_final_metrics(events, trained):
+    _, result, _ = trained
     (final,) = events.Scalars("final/AP50")
     assert final.value == pytest.approx(result["metrics"]["AP50"], abs=1e-6)
     assert events.SummaryMetadata("_hparams_/session_start_info")

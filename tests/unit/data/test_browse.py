@@ -10,6 +10,7 @@ pytest.importorskip("detectron2")
 
 from sar_experiments.data import browse
 from sar_experiments.data.browse import contact_sheet
+from sar_experiments.data.drawing import class_colour, visible
 from sar_experiments.data.mapper import SarMapper
 
 pytestmark = pytest.mark.detectron2
@@ -106,7 +107,7 @@ def test_boxes_are_drawn_in_the_colour_of_their_class(samples, tmp_path):
     sheet = sheet_of(samples, tmp_path / "sheet.png")
     for index in (0, 1):
         of_class = row(sheet, 3 + index)
-        colour = np.array(browse._COLOURS[index])
+        colour = np.array(class_colour(index))
         assert (np.abs(of_class.astype(int) - colour).sum(axis=2) == 0).sum() > 30
 
 
@@ -128,6 +129,6 @@ def test_a_mapper_that_does_not_augment_is_refused(samples, tmp_path):
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
 def test_any_number_of_channels_can_be_shown(channels):
-    shown = browse._visible_colours(np.full((4, 4, channels), 0.5, np.float32))
+    shown = visible(np.full((4, 4, channels), 0.5, np.float32))
     assert shown.shape == (4, 4, 3)
     assert shown.dtype == np.uint8
