@@ -9,6 +9,9 @@ import importlib
 import logging
 import sys
 from pathlib import Path
+from typing import TextIO
+
+from tqdm import tqdm
 
 from sar_experiments import run_folder, supervisor
 from sar_experiments.config import Config, processes, read_config
@@ -61,10 +64,19 @@ def log_to(folder: Path, rank: int = 0) -> None:
     logging.captureWarnings(True)
     if rank:
         return
-    console = logging.StreamHandler(sys.stdout)
+    console = BesideBars(sys.stdout)
     console.setFormatter(logging.Formatter("%(message)s"))
     console.addFilter(lambda record: record.name != tracebacks.name)
     logging.getLogger("sar_experiments").addHandler(console)
+
+
+class BesideBars(logging.StreamHandler[TextIO]):
+    """Writes lines on a terminal that shows progress bars: they make room, and come back."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line or table."""
+        with tqdm.external_write_mode(file=self.stream):
+            super().emit(record)
 
 
 if __name__ == "__main__":

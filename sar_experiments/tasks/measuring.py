@@ -50,7 +50,9 @@ def validation(
 
         def measured() -> dict[str, float | None]:
             metrics = measured_on(config, part, detections)
-            logger.info("%s", metrics_table(metrics, part.classes))
+            when = f"{part.name} after step {get_event_storage().iter + 1}"
+            images = f"{len(part.samples)} images"
+            logger.info("%s, %s:\n%s", when, images, metrics_table(metrics, part.classes))
             _show_curves(part, metrics, folder)
             _show_pictures(config, part, pictured, metrics, detections)
             _show_proposals(config, model, pictured)

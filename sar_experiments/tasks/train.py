@@ -95,7 +95,8 @@ def _say_frequencies(train_part: Dataset, factors: list[float]) -> None:
     count = len(train_part.classes)
     shares = [class_frequencies(train_part.samples, each, count) for each in (None, factors)]
     width = max(5, *(len(name) for name in train_part.classes))
-    rows = [f"{'class':<{width}}  in images  as seen"]
+    per_epoch = f"{len(factors)} images, {sum(factors):.0f} seen per epoch"
+    rows = [f"rare classes more often: {per_epoch}", f"{'class':<{width}}  in images  as seen"]
     rows += [
         f"{name:<{width}}  {before:>9.1%}  {after:>7.1%}"
         for name, before, after in zip(train_part.classes, *shares, strict=True)

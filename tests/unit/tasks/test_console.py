@@ -1,0 +1,28 @@
+"""What a terminal shows: a line that is logged while a bar is on the screen stands on its own."""
+
+import io
+import logging
+
+from tqdm import tqdm
+
+from sar_experiments.tasks.__main__ import BesideBars
+
+
+class Terminal(io.StringIO):
+    """A terminal of one line that overwrites: keeps the finished lines and the present one."""
+
+    def lines(self):
+        return [line.rpartition("\r")[2].rstrip() for line in self.getvalue().split("\n")]
+
+
+def test_a_logged_line_does_not_run_into_the_progress_bar():
+    terminal = Terminal()
+    logger = logging.getLogger("of the console test")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(BesideBars(terminal))
+    with tqdm(total=10, desc="train", file=terminal, ascii=True, ncols=60, mininterval=0) as bar:
+        bar.update(4)
+        logger.info("val after step 4")
+        *before, shown = terminal.lines()
+        assert before == ["val after step 4"]
+        assert shown.startswith("train:  40%")
