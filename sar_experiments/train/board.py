@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 THRESHOLDS = 101
 """Score thresholds of a precision-recall curve: 0, 0.01, ..., 1."""
+FINAL = "final"
+"""Folder in the run folder, and group, of the final metrics."""
 HPARAMS = ("solver", "model", "augment", "radiometry", "usecase", "seed")
 """Groups whose scalar keys the HPARAMS tab compares."""
 
@@ -81,16 +84,23 @@ def write_hparams(
 ) -> None:
     """Let the HPARAMS tab compare this run with others.
 
+    What TensorBoard's own ``add_hparams`` writes besides, a list of all keys, is left out: the tab
+    would take that of one run for all runs. Without it the keys in which runs differ come first.
+    The subfolder keeps the curves of training out of the tab's columns.
+
     Args:
-        folder: Run folder.
+        folder: Run folder; ``final`` is made in it.
         config: Plain values.
         metrics: Final ones; those without meaning (None) are left out.
     """
     values = dict(_scalars({key: config[key] for key in HPARAMS if key in config}))
-    final = {f"final/{name}": value for name, value in metrics.items() if value is not None}
-    with SummaryWriter(str(folder), filename_suffix=".hparams") as writer:
-        # run_name "." keeps it in this folder; the default is a folder named by the time.
-        writer.add_hparams(values, final, run_name=".")
+    final = {name: value for name, value in metrics.items() if value is not None}
+    with SummaryWriter(str(folder / FINAL), filename_suffix=".hparams") as writer:
+        _, start, end = hparams(values, final)  # type: ignore[no-untyped-call]
+        for summary in (start, end):
+            writer.file_writer.add_summary(summary)
+        for name, value in final.items():
+            writer.add_scalar(f"{FINAL}/{name}", value, 0)
 
 
 def _scalars(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

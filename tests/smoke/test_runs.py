@@ -121,8 +121,9 @@ def test_tensorboard_shows_config_model_and_data_check_as_text(events):
     assert "pixel mean" in text_of(events, "data_check")
 
 
-def test_tensorboard_compares_runs_by_their_final_metrics(events, trained):
-    _, result, _ = trained
+def test_tensorboard_compares_runs_by_their_final_metrics(trained):
+    folder, result, _ = trained
+    events = EventAccumulator(str(folder / "final")).Reload()
     (final,) = events.Scalars("final/AP50")
     assert final.value == pytest.approx(result["metrics"]["AP50"], abs=1e-6)
     assert events.SummaryMetadata("_hparams_/session_start_info")

@@ -2,9 +2,14 @@
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins import base_plugin
+from tensorboard.plugins.hparams import backend_context, plugin_data_pb2
 from tensorboard.util import tensor_util
+from torch.utils.tensorboard import SummaryWriter
 
 from sar_experiments.train.board import ScoredCurve, write_curves, write_hparams, write_texts
 
@@ -46,12 +51,41 @@ def test_a_text_is_shown_line_by_line(tmp_path):
     assert text.splitlines()[2] == "      name: train"
 
 
+def experiment_of(folder):
+    """Return what the HPARAMS tab is told about all runs in a folder."""
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(folder)).Reload()
+    provider = MultiplexerDataProvider(multiplexer, str(folder))
+    tensorboard = base_plugin.TBContext(data_provider=provider)
+    request = RequestContext()
+    context = backend_context.Context(tensorboard)
+    return context.experiment_from_metadata(
+        request,
+        "",
+        include_metrics=True,
+        hparams_run_to_tag_to_content=context.hparams_metadata(request, ""),
+        data_provider_hparams=context.hparams_from_data_provider(request, "", 0),
+    )
+
+
 def test_hparams_are_the_scalars_of_the_groups_that_matter(tmp_path):
     config = {"solver": {"base_lr": 0.1, "steps": [1]}, "seed": 3, "output": "/tmp"}
     write_hparams(tmp_path, config, {"AP50": 0.5, "APl": None})
-    events = read(tmp_path)
+    events = read(tmp_path / "final")
     content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     session = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
     assert set(session.hparams) == {"solver.base_lr", "seed"}
     assert events.Scalars("final/AP50")[0].value == 0.5
     assert "final/APl" not in events.Tags()["scalars"]
+
+
+def test_the_hparams_tab_names_first_what_the_runs_of_a_sweep_differ_in(tmp_path):
+    for number, rate in enumerate((0.1, 0.2)):
+        config = {"augment": {"max_size": 800}, "solver": {"base_lr": rate, f"only_{number}": 1}}
+        write_hparams(tmp_path / str(number), config, {"AP": 0.5, "AP50": 0.7})
+        with SummaryWriter(str(tmp_path / str(number))) as writer:
+            writer.add_scalar("data_time", 1.0, 1)
+    experiment = experiment_of(tmp_path)
+    names = [info.name for info in experiment.hparam_infos]
+    assert names[0] == "solver.base_lr"
+    assert {"augment.max_size", "solver.only_0", "solver.only_1"} < set(names)
+    assert [info.name.tag for info in experiment.metric_infos] == ["final/AP", "final/AP50"]
