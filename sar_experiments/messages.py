@@ -25,6 +25,8 @@ def explain(error: BaseException) -> str:
 
 
 def _unknown_key(key: str) -> str:
+    if key.startswith(("augment.transforms.", "augment.policies.")):
+        return f"{key} is not set in the YAML files; a plus adds it: +{key}=VALUE"
     return f"{key} is no key{_did_you_mean(closest_key(key))}"
 
 

@@ -92,6 +92,38 @@ def test_a_users_own_use_case_is_one_file(compose_config, tmp_path):
     assert config.solver.name == "infra"
 
 
+def test_a_users_own_radiometry_is_one_file(compose_config, tmp_path):
+    (tmp_path / "radiometry").mkdir()
+    (tmp_path / "radiometry" / "alos.yaml").write_text(
+        "# ALOS.\ndefaults: [uint16_amplitude, _self_]\nname: alos\nhigh: [9000.0]\nmean: null\n"
+    )
+    config = compose_config("radiometry=alos", f"hydra.searchpath=[file://{tmp_path}]")
+    assert (config.radiometry.high, config.radiometry.mean) == ([9000.0], None)
+    assert config.d2.MODEL.PIXEL_MEAN is None
+
+
+def test_statistics_can_be_left_to_be_measured(typed_config):
+    config = typed_config("radiometry.mean=null", "radiometry.std=null")
+    assert config.d2["MODEL"]["PIXEL_STD"] is None
+
+
+def test_one_argument_of_a_transform_is_one_key(compose_config):
+    transforms = compose_config(
+        "usecase=ships",
+        "augment.transforms.rotation.limit=3",
+        "+augment.transforms.rotation.interpolation=0",
+        "augment.transforms.vertical_flip=null",
+    ).augment.transforms
+    assert (transforms.rotation.limit, transforms.rotation.interpolation) == (3, 0)
+    assert transforms.vertical_flip is None
+
+
+def test_background_is_kept_and_no_filter_is_on_by_default(compose_config):
+    config = compose_config("usecase=ships")
+    assert config.usecase.max_empty_share == 1.0
+    assert config.radiometry.lee_filter_px == 0
+
+
 def test_random_weights_unfreeze_everything_and_drop_frozen_norms(compose_config):
     scratch = compose_config("model=faster_rcnn_r50_fpn", "model.weights=none").d2.MODEL
     assert scratch.BACKBONE.FREEZE_AT == 0
@@ -125,6 +157,8 @@ def test_a_value_left_open_is_named(typed_config):
         ("usecase.classes=[a,a]", r"usecase\.classes=.* each once"),
         ("model.anchor_sizes=[8,16]", r"model\.anchor_sizes=.* list of numbers"),
         ("radiometry.mean=[1,2]", r"radiometry\.mean=.* radiometry\.channels=1"),
+        ("radiometry.mean=null", "either both measured"),
+        ("usecase.polarisations=[vv,vh]", r"each of radiometry\.channels=1"),
         ("usecase.scene_pattern='('", "is no regular expression"),
         (
             "+d2.MODEL.ANCHOR_GENERATOR.SIZE=[[1]]",

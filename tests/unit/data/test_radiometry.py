@@ -3,9 +3,12 @@
 Decibels belong to power; 16 bits are not squeezed into 8; a filter changes no mean.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from sar_experiments.data.images import read_image, read_nodata
 from sar_experiments.data.radiometry import (
     Radiometry,
     describe_difference,
@@ -21,6 +24,10 @@ def radiometry(typed_config):
     return lambda *overrides: Radiometry.from_config(typed_config(*overrides).radiometry)
 
 
+ONE_CHANNEL = (
+    *("radiometry.channels=1", "radiometry.low=[-30]", "radiometry.high=[5]"),
+    *("radiometry.mean=[0.39]", "radiometry.std=[0.14]"),
+)
 DB = ("radiometry.encoding=db", "radiometry.low=[-30]", "radiometry.high=[0]")
 
 
@@ -150,3 +157,20 @@ def test_the_shipped_statistics_are_those_of_the_levels_they_cite(radiometry, na
     stored = levels_db if both.stored_as.name == "db" else 10 ** (levels_db / 10)
     encoded_mean = both.encode(stored.reshape(1, 1, 2)).ravel()
     assert encoded_mean.tolist() == pytest.approx(list(both.mean), abs=0.01)
+
+
+def test_a_real_scene_whose_zeros_mean_no_data_keeps_them_dark(radiometry):
+    scene = Path(__file__).parents[4] / "shared" / "data" / "s1_port_la" / "2021-01-05.tif"
+    if not scene.is_file():
+        pytest.skip(f"{scene} is not there: real Sentinel-1 data is not part of the repository")
+    pixels = read_image(scene)
+    sentinel = radiometry("radiometry=sentinel1_db", "radiometry.stored_as=db", *ONE_CHANNEL)
+    image = sentinel.encode(pixels, nodata=read_nodata(scene))
+    assert pixels.dtype == np.float64
+    assert (image[pixels == 0] == 0).all()
+    assert 0.1 < np.median(image[pixels != 0]) < 0.7  # sea and land, neither black nor white
+    # Without the mark, 0 dB would be brighter than nine tenths of the scene.
+    unmarked = radiometry(
+        "radiometry=sentinel1_db", "radiometry.stored_as=db", "radiometry.nodata=null", *ONE_CHANNEL
+    )
+    assert unmarked.encode(pixels)[pixels == 0].min() > np.percentile(image, 90)
