@@ -6,16 +6,17 @@ import json
 import logging
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sar_experiments import run_folder
 from sar_experiments.config import Config, RadiometryConfig, from_plain, to_yaml
-from sar_experiments.errors import DatasetError
+from sar_experiments.data.radiometry import Radiometry, describe_difference
+from sar_experiments.errors import CheckpointError, DatasetError
 from sar_experiments.model import weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,26 @@ def with_radiometry(config: Config, radiometry: RadiometryConfig) -> Config:
     tree["MODEL"]["PIXEL_MEAN"] = radiometry.mean
     tree["MODEL"]["PIXEL_STD"] = [each / config.model.input_std for each in radiometry.std or []]
     return replace(config, radiometry=radiometry, d2=tree)
+
+
+def name_other_radiometry(config: Config) -> None:
+    """Say so where training starts from weights that were trained with another radiometry.
+
+    That is allowed, as new data may need it, but nothing learnt fits the first layers any more.
+    """
+    if config.model.weights in ("zoo", "none"):
+        return
+    try:
+        about = weights.read_about(run_folder.resolve_weights(Path(config.model.weights)))
+    except CheckpointError:  # of another package
+        return
+    earlier, now = (
+        replace(Radiometry.from_config(each.radiometry), mean=(), std=())
+        for each in (from_plain(about.config), config)
+    )
+    difference = describe_difference(earlier, now)
+    if difference:
+        logger.warning("model.weights were trained with another radiometry: %s", difference)
 
 
 def measured_overrides(folder: Path) -> str:

@@ -17,7 +17,7 @@ from sar_experiments.exit_codes import DONE, INTERRUPTED
 from sar_experiments.model import build, weights
 from sar_experiments.tasks.measuring import measure_parts, sar_mapper, validation
 from sar_experiments.tasks.parts import CHECK_TABLE, load_parts, usable_parts, workers
-from sar_experiments.tasks.statistics import with_statistics
+from sar_experiments.tasks.statistics import name_other_radiometry, with_statistics
 from sar_experiments.train.board import write_hparams, write_texts
 from sar_experiments.train.loop import Learner, Outcome, Plan, train
 from sar_experiments.train.solver import clip_full_norm, optimizer_and_scheduler
@@ -115,6 +115,7 @@ def _learner(
     torch.manual_seed(config.seed)
     model = build.build_model(cfg)
     start = weights.load_pretrained(model, config.model.weights, base=config.model.base)
+    name_other_radiometry(config)
     summary = build.summary(model, example)
     logger.info("model: %s, %s, from %s", config.model.name, summary, start)
     optimizer, scheduler = optimizer_and_scheduler(cfg, model, config.solver.optimizer)

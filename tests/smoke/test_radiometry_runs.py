@@ -6,6 +6,7 @@ checkpoint is not measured with another radiometry unless that is forced.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -22,6 +23,7 @@ pytest.importorskip("detectron2")
 
 from sar_experiments.model.weights import read_about
 from sar_experiments.tasks.evaluate import as_trained
+from sar_experiments.tasks.statistics import name_other_radiometry, with_statistics
 
 pytestmark = pytest.mark.detectron2
 
@@ -145,6 +147,40 @@ def test_the_checkpoints_own_radiometry_may_be_named(trained):
     assert asked(folder).radiometry.mean == stored["mean"]
     # Left open on the command line: as measured then.
     assert asked(folder, ("mean", None), ("std", None)).radiometry.mean == stored["mean"]
+
+
+def test_starting_from_weights_of_another_radiometry_is_named(trained, caplog):
+    folder, _ = trained
+    config = from_plain(read_about(folder / "model_best.pth").config)
+    config = replace(config, model=replace(config.model, weights=str(folder)))
+    name_other_radiometry(config)
+    assert not caplog.records
+    name_other_radiometry(replace(config, radiometry=replace(config.radiometry, nodata=None)))
+    assert "another radiometry: nodata=0.0 and None" in caplog.text
+
+
+def test_a_run_that_goes_on_keeps_the_statistics_it_began_with(trained, tmp_path):
+    folder, _ = trained
+    stored = from_plain(yaml.safe_load((folder / "config.yaml").read_text()))
+    left_open = replace(stored, radiometry=replace(stored.radiometry, mean=None, std=None))
+    for name in ("check.json", "last_checkpoint", "model_final.pth"):
+        shutil.copy(folder / name, tmp_path)
+    check = json.loads((tmp_path / "check.json").read_text())
+    check["parts"]["train"]["mean"] = [0.9, 0.9]  # as if images had been added meanwhile
+    (tmp_path / "check.json").write_text(json.dumps(check))
+    assert with_statistics(left_open, tmp_path).radiometry == stored.radiometry
+    (tmp_path / "last_checkpoint").unlink()
+    assert with_statistics(left_open, tmp_path).radiometry.mean == [0.9, 0.9]
+
+
+def test_statistics_of_other_images_are_named(trained, caplog):
+    folder, _ = trained
+    stored = from_plain(yaml.safe_load((folder / "config.yaml").read_text()))
+    with_statistics(stored, folder)
+    assert not caplog.records
+    foreign = replace(stored.radiometry, mean=[0.9, 0.9], std=[0.01, 0.01])
+    with_statistics(replace(stored, radiometry=foreign), folder)
+    assert "radiometry.mean=null radiometry.std=null takes theirs" in caplog.text
 
 
 def test_another_radiometry_can_be_forced(trained, tmp_path):
