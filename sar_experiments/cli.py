@@ -6,6 +6,7 @@ take less than a second.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_OPEN_GROUPS = r"d2|augment\.transforms|augment\.policies"
+
 _KEY_IN_NULL = (
     "an override sets a key inside one that is null; --cfg job shows which (usecase.simulator, for"
     " instance, is set for usecase=demo alone)"
@@ -71,7 +74,7 @@ def main() -> None:
     """Run the command line; the process ends with the exit code of the contract."""
     if Path(sys.argv[0]).name == "__main__.py":
         sys.argv[0] = "sar_experiments"  # what usage messages show for python -m
-    sys.argv[1:] = options_first([with_open_detectron2_key(each) for each in sys.argv[1:]])
+    sys.argv[1:] = options_first([with_open_key(each) for each in sys.argv[1:]])
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors to us instead of printing them
     # docker stop, kill and scancel send SIGTERM; joblib ends its workers on KeyboardInterrupt.
@@ -95,6 +98,11 @@ def _report(error: Exception) -> int:
         sentence, code = str(error), FAILED
     elif isinstance(error, SarError | HydraException | OmegaConfBaseException):
         sentence = explain(error)
+    elif isinstance(error, OSError) and error.filename:  # the run folder, which Hydra makes
+        sentence = (
+            f"{error.filename} cannot be written: {error.strerror}; output=DIR goes elsewhere"
+        )
+        code = FAILED if error.errno == errno.ENOSPC else USER_MISTAKE
     elif "Unexpected type for root" in str(error):  # OmegaConf's assertion
         sentence = _KEY_IN_NULL
     else:
@@ -185,13 +193,13 @@ def options_first(arguments: list[str]) -> list[str]:
     return sorted(arguments, key=is_override)  # stable: the order of each kind stays
 
 
-def with_open_detectron2_key(argument: str) -> str:
-    """Let ``d2.KEY=value`` and ``+d2.KEY=value`` both set a key, mapped by us or not.
+def with_open_key(argument: str) -> str:
+    """Let ``KEY=value`` and ``+KEY=value`` both set a key of a group that is open to new ones.
 
     Hydra refuses the first for a key that no file names and the second for one that a file does;
-    which keys our files name is nothing a user should have to know.
+    which keys of Detectron2 and which transforms our files name is nothing to know by heart.
     """
-    match = re.fullmatch(r"\+{0,2}(d2\.[A-Za-z0-9_.]+=.*)", argument, re.DOTALL)
+    match = re.fullmatch(rf"\+{{0,2}}((?:{_OPEN_GROUPS})(?:\.\w+)*=.*)", argument, re.DOTALL)
     return f"++{match[1]}" if match else argument
 
 

@@ -632,8 +632,10 @@ def closest_key(key: str) -> str | None:
     """Return the known key most like a misspelt one, if any is close."""
     group, _, name = key.rpartition(".")
     known = list(config_keys())
+    namesakes = [each for each in known if each.rpartition(".")[2] == name]
+    for close in difflib.get_close_matches(key, namesakes, 1, cutoff=0):  # in another group
+        return close
     siblings = [each.rpartition(".")[2] for each in known if each.rpartition(".")[0] == group]
     for close in difflib.get_close_matches(name, siblings, 1):
         return f"{group}.{close}" if group else close
-    # The right name in the wrong group, or a misspelt group.
-    return next(iter(difflib.get_close_matches(key, known, 1, cutoff=0.8)), None)
+    return next(iter(difflib.get_close_matches(key, known, 1, cutoff=0.8)), None)  # both misspelt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,7 @@ _ABOVE_ZERO = (
     "solver.max_loss",
     "model.input_std",
 )
+_MAY_BE_INFINITE = ("solver.max_loss",)
 
 
 def check_config(config: Config) -> None:
@@ -76,7 +78,8 @@ def check_config(config: Config) -> None:
     Raises:
         ConfigError: Names every such key with its value and what is accepted.
     """
-    problems = [*_number_problems(config), *_choice_problems(config), *_group_problems(config)]
+    problems = [*_number_problems(config), *_infinite_problems(config)]
+    problems += [*_choice_problems(config), *_group_problems(config)]
     problems += check_detectron2_keys(config.d2)
     if problems:
         raise ConfigError("\n".join(problems))
@@ -103,6 +106,12 @@ def _number_problems(config: Config) -> Iterator[str]:
             yield f"{key}={value_of(config, key)} must be above 0"
     if not 0 < config.usecase.val_share < 1:
         yield f"usecase.val_share={config.usecase.val_share} must lie between 0 and 1"
+
+
+def _infinite_problems(config: Config) -> Iterator[str]:
+    for key in (*_RANGES, *_ABOVE_ZERO):
+        if value_of(config, key) == math.inf and key not in _MAY_BE_INFINITE:
+            yield f"{key}=inf must be a finite number"
 
 
 def _choice_problems(config: Config) -> Iterator[str]:
@@ -158,7 +167,7 @@ def _are_sizes_per_level(sizes: list[Any]) -> bool:
     """Tell whether sizes is [[number above 0, ...], ...]."""
     levels_are_lists = bool(sizes) and all(isinstance(level, list) and level for level in sizes)
     return levels_are_lists and all(
-        isinstance(size, int | float) and size > 0 for level in sizes for size in level
+        isinstance(size, int | float) and 0 < size < math.inf for level in sizes for size in level
     )
 
 

@@ -229,6 +229,8 @@ def test_a_mistake_ends_with_one_paragraph(call, tmp_path, arguments, sentence):
         (["usecase=ships", "usecase.simulator.seed=3"], "inside one that is null"),
         (["solver.base_lr=1,2"], "--multirun"),
         (["solver.steps=[1"], "cannot be read"),
+        (["model.base_lr=1"], "model.base_lr is no key; did you mean solver.base_lr?"),
+        (["output=/proc/run"], "/proc/run cannot be written"),
         (["hardware=gpu"], "hardware.num_gpus=1, but 0 visible"),
     ],
 )

@@ -151,6 +151,8 @@ def test_a_value_left_open_is_named(typed_config):
     ("override", "message"),
     [
         ("solver.base_lr=-1", r"solver\.base_lr=-1\.0 must be above 0"),
+        ("solver.base_lr=nan", r"solver\.base_lr=nan must be above 0"),
+        ("solver.base_lr=inf", r"solver\.base_lr=inf must be a finite number"),
         ("solver.max_iter=0", r"solver\.max_iter=0 must be 1 or more"),
         ("solver.steps=[5,3]", r"solver\.steps=\[5, 3\] must rise"),
         ("evaluation.metric=map", r"evaluation\.metric=map must be one of AP, AP50"),
@@ -243,3 +245,11 @@ def test_the_learning_rate_is_scaled_on_request_alone(compose_config):
     )
     assert plain.d2.SOLVER.BASE_LR == 0.01
     assert pytest.approx(0.04) == scaled.d2.SOLVER.BASE_LR
+
+
+@pytest.mark.parametrize("prefix", ["", "+", "++"])
+def test_transforms_are_named_on_the_command_line_with_or_without_a_plus(compose_config, prefix):
+    override = f"{prefix}augment.transforms.blur={{_target_: albumentations.Blur, p: 0.1}}"
+    config = compose_config("usecase=demo", cli.with_open_key(override))
+    assert config.augment.transforms.blur.p == 0.1
+    assert "horizontal_flip" in config.augment.transforms
