@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import socket
 import zipfile
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 ABOUT = "sar_experiments"
 """Key under which a checkpoint carries what it was made from: config, classes, step."""
+
+FETCH_TIMEOUT_S = 20.0
+"""Of silence from the model zoo; not of the whole transfer."""
 
 # The layers whose shape follows from the classes and anchors: new ones start from random weights.
 HEADS = (
@@ -87,9 +92,9 @@ def load_pretrained(model: torch.nn.Module, weights: str, *, base: str | None) -
     Raises:
         CheckpointError: Unreachable, unreadable, or more than the heads does not fit.
     """
-    if weights == "none":
+    source = fetch_pretrained(weights, base=base)
+    if source is None:
         return "random weights"
-    source = _fetch_from_zoo(base) if weights == "zoo" else str(resolve_weights(Path(weights)))
     checkpointer = Checkpointer(model)
     _load(checkpointer, source)
     misfits = [key for key in checkpointer.mismatched if not any(head in key for head in HEADS)]
@@ -98,6 +103,17 @@ def load_pretrained(model: torch.nn.Module, weights: str, *, base: str | None) -
         raise CheckpointError(msg)
     fresh = len(checkpointer.mismatched)
     return f"weights of {source}" + (f", {fresh} tensors of the heads start anew" if fresh else "")
+
+
+def fetch_pretrained(weights: str, *, base: str | None) -> str | None:
+    """Return the file that training starts from, fetched if need be; None for random weights.
+
+    Raises:
+        CheckpointError: The model zoo cannot be reached, or the path holds no checkpoint.
+    """
+    if weights == "none":
+        return None
+    return _fetch_from_zoo(base) if weights == "zoo" else str(resolve_weights(Path(weights)))
 
 
 def load_exactly(model: torch.nn.Module, path: Path) -> None:
@@ -190,15 +206,19 @@ def _stem_keys(state: Mapping[str, torch.Tensor]) -> list[str]:
 
 def _fetch_from_zoo(base: str | None) -> str:
     url = zoo_url(base)
+    before_s = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(FETCH_TIMEOUT_S)  # or a network that swallows packets hangs for ever
     try:
         path: str = DetectionCheckpointer(torch.nn.Identity()).path_manager.get_local_path(url)
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         msg = (
             f"model.weights=zoo: {url} cannot be fetched ({error}). Fetch it where there is a"
             " network and set model.weights=/path/to/the/file.pkl, or train from random weights"
             " with model.weights=none"
         )
         raise CheckpointError(msg) from error
+    finally:
+        socket.setdefaulttimeout(before_s)
     return path
 
 

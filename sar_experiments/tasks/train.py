@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 def run(config: Config, folder: Path, interruption: Interruption) -> int:
     """Train, then evaluate the best checkpoint."""
+    # Before the data is looked over, which takes minutes where there is much of it.
+    ranks.from_first(lambda: weights.fetch_pretrained(config.model.weights, base=config.model.base))
     parts = ranks.from_first(lambda: usable_parts(config, load_parts(config, folder), folder))
     config = ranks.from_first(lambda: with_statistics(config, folder))
     spec = build.ModelSpec(config.model.base, config.d2, parts["train"].classes)

@@ -1,6 +1,7 @@
 """Weights come whole or not at all, fit or are refused, and lose nothing in the stem."""
 
 import re
+import socket
 
 import pytest
 import torch
@@ -104,3 +105,19 @@ def test_an_unreachable_zoo_says_what_to_do(tiny, monkeypatch):
     remedy = re.escape(url) + ".*model.weights=/path.*model.weights=none"
     with pytest.raises(CheckpointError, match=remedy):
         weights.load_pretrained(tiny("ship"), "zoo", base="any")
+
+
+@pytest.fixture
+def silent_server():
+    """A server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/model_final.pkl"
+
+
+def test_a_zoo_that_never_answers_is_given_up_with_the_remedy(silent_server, monkeypatch, tmp_path):
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+    monkeypatch.setattr(weights, "zoo_url", lambda base: silent_server)
+    monkeypatch.setattr(weights, "FETCH_TIMEOUT_S", 0.3)
+    with pytest.raises(CheckpointError, match=r"timed out.*model\.weights=none"):
+        weights.fetch_pretrained("zoo", base="COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml")
+    assert socket.getdefaulttimeout() is None
