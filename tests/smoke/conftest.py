@@ -57,7 +57,7 @@ def call(command, tmp_path_factory):
             text=True,
             cwd=elsewhere,
             env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-            timeout=240,
+            timeout=600,
             check=False,
             **options,
         )

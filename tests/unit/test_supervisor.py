@@ -148,7 +148,7 @@ def supervising(tmp_path):
 def test_a_signal_lets_the_child_save(supervising, number):
     process, folder = supervising(POLITE)
     process.send_signal(number)
-    assert process.wait(20) == 130
+    assert process.wait(120) == 130
     result = run_folder.read_result(folder)
     assert (result.status, result.why) == ("interrupted", "saved")
 
@@ -156,7 +156,7 @@ def test_a_signal_lets_the_child_save(supervising, number):
 def test_a_child_that_does_not_listen_is_killed_after_its_grace(supervising):
     process, folder = supervising(DEAF, grace_s=0.3)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 130
+    assert process.wait(120) == 130
     assert run_folder.read_result(folder).status == "interrupted"
 
 
@@ -165,7 +165,7 @@ def test_a_second_signal_does_not_wait(supervising):
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
+    assert process.wait(120) == 130
 
 
 CLUSTER_SUPERVISOR = SUPERVISOR.replace(
