@@ -98,10 +98,9 @@ def _report(error: Exception) -> int:
         sentence, code = str(error), FAILED
     elif isinstance(error, SarError | HydraException | OmegaConfBaseException):
         sentence = explain(error)
-    elif isinstance(error, OSError) and error.filename:  # the run folder, which Hydra makes
-        sentence = (
-            f"{error.filename} cannot be written: {error.strerror}; output=DIR goes elsewhere"
-        )
+    elif isinstance(error, OSError):  # the run folder, which Hydra makes
+        where = error.filename or "the run folder"
+        sentence = f"{where} cannot be written: {error.strerror}; output=DIR goes elsewhere"
         code = FAILED if error.errno == errno.ENOSPC else USER_MISTAKE
     elif "Unexpected type for root" in str(error):  # OmegaConf's assertion
         sentence = _KEY_IN_NULL

@@ -65,11 +65,18 @@ class Checkpointer(DetectionCheckpointer):
         if state is not None:
             content["trainer"] = dict(state)
         unfinished = path.with_name(f".{name}.part")
-        with unfinished.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        try:
+            with unfinished.open("wb") as file:
+                torch.save(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        except RuntimeError as error:  # PyTorch's "enforce fail", behind which a full disk hides
+            if isinstance(error.__context__, OSError):
+                raise OSError(error.__context__.errno, error.__context__.strerror, path) from error
+            raise
+        finally:  # on a full disk it would take the room that result.json needs
+            unfinished.unlink(missing_ok=True)
         return path
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:  # noqa: ANN401 - fvcore's tuple

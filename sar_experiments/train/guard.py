@@ -20,6 +20,9 @@ ADVICE = (
     " solver.clip_gradients.enabled=true, or task=check for broken images and boxes"
 )
 
+MIN_LOSS_SCALE = 1e-4
+"""Of fp16; healthy training stays far above 1."""
+
 _GRADIENT = "the gradient is not finite"
 
 
@@ -75,10 +78,9 @@ class DivergenceGuard(HookBase):
         gradients = [p.grad for p in self._model.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         losses = torch.stack([loss.detach().float() for loss in self._losses.values()])
-        # fp16 overflows now and then by design: its scaler skips that step and scales down.
         suspects = (
             losses
-            if scaler is not None and scaler.is_enabled()
+            if _may_overflow(scaler)
             else torch.cat([losses, norm.detach().reshape(1).to(losses)])
         )
         is_sound = bool(torch.isfinite(suspects).all() & (losses.sum() <= self._max_loss))
@@ -101,7 +103,7 @@ class DivergenceGuard(HookBase):
         return self._error(what, losses, files)
 
     def _error(self, what: str, losses: dict[str, float], files: list[str]) -> DivergedError:
-        parts = ", ".join(f"{name}={value:.4g}" for name, value in losses.items())
+        parts = ", ".join(f"{name}={value:.4g}" for name, value in losses.items()) or "no loss yet"
         sentence = (
             f"{what} at step {self.trainer.iter}: {parts}. {ADVICE}."
             f" Images of that batch: {', '.join(files)}"
@@ -141,3 +143,12 @@ class DivergenceGuard(HookBase):
     ) -> None:
         if model.training:
             self._losses = outputs
+
+
+def _may_overflow(scaler: torch.amp.GradScaler | None) -> bool:
+    """Tell whether a gradient that is not finite may be the loss scale's doing.
+
+    fp16 overflows now and then by design: its scaler skips that step and scales down. Where it
+    has scaled down to nearly nothing, the gradient itself is broken.
+    """
+    return scaler is not None and scaler.is_enabled() and scaler.get_scale() > MIN_LOSS_SCALE

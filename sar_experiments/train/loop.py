@@ -153,7 +153,7 @@ def train(
         ]
     )
     if resumed is not None:
-        trainer.load_state_dict(resumed)
+        trainer.load_state_dict(with_loss_scale(resumed, trainer))
         _say_resumed(resumed, start_step, plan.max_iter)
         if comm.is_main_process():
             _drop_lines_after(folder / run_folder.METRICS, start_step)
@@ -231,6 +231,17 @@ def _say_resumed(state: Mapping[str, Any], start_step: int, max_iter: int) -> No
             before,
             now,
         )
+
+
+def with_loss_scale(state: dict[str, Any], trainer: SimpleTrainer) -> dict[str, Any]:
+    """Return the state with the loss scale that an AMP trainer asks for.
+
+    A checkpoint of another precision, such as of the CPU, holds none: it starts anew.
+    """
+    scaler = getattr(trainer, "grad_scaler", None)
+    if scaler is None or state.get("grad_scaler"):
+        return state
+    return {**state, "grad_scaler": scaler.state_dict()}
 
 
 def _drop_lines_after(path: Path, step: int) -> None:

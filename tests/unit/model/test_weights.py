@@ -1,6 +1,8 @@
 """Weights come whole or not at all, fit or are refused, and lose nothing in the stem."""
 
 import re
+import resource
+import signal
 import socket
 
 import pytest
@@ -121,3 +123,17 @@ def test_a_zoo_that_never_answers_is_given_up_with_the_remedy(silent_server, mon
     with pytest.raises(CheckpointError, match=r"timed out.*model\.weights=none"):
         weights.fetch_pretrained("zoo", base="COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml")
     assert socket.getdefaulttimeout() is None
+
+
+def test_a_full_disk_is_named_and_leaves_no_half_a_checkpoint(tiny, tmp_path):
+    model = tiny("ship")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that writing fails with EFBIG
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+        with pytest.raises(OSError, match=r"File too large.*model\.pth"):
+            saved(model, tmp_path / "model.pth")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not list(tmp_path.iterdir())

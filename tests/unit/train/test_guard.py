@@ -9,6 +9,7 @@ from detectron2.engine import SimpleTrainer
 
 from sar_experiments.errors import DivergedError
 from sar_experiments.train.guard import DivergenceGuard
+from sar_experiments.train.loop import with_loss_scale
 
 pytestmark = pytest.mark.detectron2
 
@@ -79,3 +80,24 @@ def test_the_gradient_norm_is_recorded_before_clipping():
     _, trainer, steps = train_on([2], clip_full_norm=1.0)
     trainer.train(0, steps)
     assert trainer.storage.latest()["grad_norm"][0] == pytest.approx(3 * 2**0.5)
+
+
+@pytest.mark.parametrize(("loss_scale", "stops"), [(1.0, False), (1e-5, True)])
+def test_an_overflow_of_fp16_is_forgiven_until_the_loss_scale_is_used_up(loss_scale, stops):
+    _, trainer, steps = train_on([1], bad_gradient_at=0)
+    trainer.grad_scaler = scaler = torch.amp.GradScaler("cpu", init_scale=loss_scale)
+    scaler.scale(torch.ones(1))  # as AMPTrainer does in every step
+    if stops:
+        with pytest.raises(DivergedError, match="gradient is not finite"):
+            trainer.train(0, steps)
+    else:
+        trainer.train(0, steps)
+
+
+@pytest.mark.parametrize(("stored", "given"), [({}, 16.0), ({"scale": 4.0}, 4.0)])
+def test_a_checkpoint_of_the_cpu_goes_on_with_a_fresh_loss_scale(stored, given):
+    _, trainer, _ = train_on([1])
+    state = {**trainer.state_dict(), "grad_scaler": stored}
+    assert with_loss_scale(state, trainer) is state  # no AMP, nothing to do
+    trainer.grad_scaler = torch.amp.GradScaler("cpu", init_scale=16.0)
+    assert with_loss_scale(state, trainer)["grad_scaler"]["scale"] == given
