@@ -84,7 +84,8 @@ class Radiometry:
         """Return (H, W, C): False where there is no data."""
         valid = np.ones(pixels.shape, dtype=bool)
         if np.issubdtype(pixels.dtype, np.floating):
-            valid = np.isfinite(pixels)
+            with np.errstate(over="ignore"):  # float64 beyond float32 is a fill value, no radar's
+                valid = np.isfinite(pixels.astype(np.float32))
         for mark in (self.nodata, nodata):
             if mark is not None and not np.isnan(mark):
                 valid &= pixels != mark
@@ -112,7 +113,7 @@ class Radiometry:
         """Return (H, W, C) in the unit of the encoding; no data is whatever comes out."""
         is_linear = self.encoding is Encoding.linear and self.stored_as is not StoredAs.db
         if is_linear and not self.lee_filter_px:
-            return pixels.astype(np.float32)
+            return np.where(valid, pixels, 0).astype(np.float32)
         stored = np.where(valid, pixels, 0).astype(np.float32)
         intensity = _to_intensity(stored, self.stored_as)
         intensity[~valid] = 0.0
@@ -143,7 +144,7 @@ class Radiometry:
             measured = np.asarray(found, dtype=np.float32)
             low = measured[:, 0] if low is None else low
             high = measured[:, 1] if high is None else high
-        return low, np.maximum(high, low + np.finfo(np.float32).eps)
+        return low, np.maximum(high, np.nextafter(low, np.float32(np.inf)))
 
 
 def intensity_to_db(intensity: Encoded, *, floor_db: float = FLOOR_DB) -> Encoded:

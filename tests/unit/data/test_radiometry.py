@@ -174,3 +174,12 @@ def test_a_real_scene_whose_zeros_mean_no_data_keeps_them_dark(radiometry):
         "radiometry=sentinel1_db", "radiometry.stored_as=db", "radiometry.nodata=null", *ONE_CHANNEL
     )
     assert unmarked.encode(pixels)[pixels == 0].min() > np.percentile(image, 90)
+
+
+@pytest.mark.parametrize("name", ["amplitude_8bit", "percentile", "sentinel1_db"])
+@pytest.mark.parametrize("value", [7.0, 0.0, float("nan"), float("inf"), 1e300])
+def test_an_image_of_one_value_is_encoded_to_finite_numbers(radiometry, name, value):
+    one = radiometry(f"radiometry={name}")
+    encoded = one.encode(np.full((4, 4, one.channels), value))
+    assert np.isfinite(encoded).all()
+    assert 0 <= encoded.min() <= encoded.max() <= 1
