@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,8 @@ def main() -> None:
     if Path(sys.argv[0]).name == "__main__.py":
         sys.argv[0] = "sar_experiments"  # what usage messages show for python -m
     sys.argv[1:] = options_first([with_open_key(each) for each in sys.argv[1:]])
+    # Our file has the name of the plugin's own; that its schema is laid under ours is welcome.
+    warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/ray' is validated against")
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors to us instead of printing them
     # docker stop, kill and scancel send SIGTERM; joblib ends its workers on KeyboardInterrupt.

@@ -24,7 +24,7 @@ def result_of(folder):
 
 def test_a_sweep_through_ray_is_a_sweep_like_any_other(command, tmp_path):
     arguments = command(
-        "--multirun", "hydra/launcher=ray", "hydra.launcher.ray.init={num_cpus: 2}",
+        "--multirun", "hydra/launcher=ray", "hydra.launcher.ray.init.num_cpus=2",
         f"output={tmp_path / 'sweep'}", "solver.base_lr=0.01,1e3",
     )  # fmt: skip
     process = subprocess.run(
