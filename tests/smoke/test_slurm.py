@@ -42,12 +42,17 @@ JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 MpiDefault=none
 ReturnToService=2
+GresTypes=gpu
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 KillWait=10
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} Gres=gpu:2 State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
+
+
+# Slurm counts any device file as a GPU and numbers it for CUDA.
+GPUS = "Name=gpu File=/dev/zero\nName=gpu File=/dev/full\n"
 
 
 def wait_for(condition, timeout_s=300):
@@ -92,6 +97,7 @@ def slurm(tmp_path_factory):
             cores=os.cpu_count(),
         )
     )
+    (folder / "gres.conf").write_text(GPUS)
     environment = {**os.environ, "SLURM_CONF": str(config), "CUDA_VISIBLE_DEVICES": ""}
     daemons = [
         subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
@@ -182,6 +188,29 @@ def test_a_job_that_was_taken_away_goes_on_exactly(sweep, name):
     assert "resumed after step" in log
     disturbed, undisturbed = weights_of(folder / name), weights_of(folder / "2_demo")
     assert all(torch.equal(disturbed[key], undisturbed[key]) for key in disturbed)
+
+
+def test_a_job_leases_the_gpu_that_slurm_gave_it(slurm, command, tmp_path):
+    folder = tmp_path / "sweep"
+    arguments = (
+        "--multirun", "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", f"output={folder}",
+        "hardware=gpu", "seed=1,2",
+    )  # fmt: skip
+    environment = {**slurm, "SAR_GPUS": "of-the-login-node", "SAR_GPU_LOCK_DIR": str(tmp_path)}
+    del environment["CUDA_VISIBLE_DEVICES"]
+    process = subprocess.run(
+        command(*arguments),
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=600,
+        check=False,
+    )
+    assert process.returncode == 1, process.stdout + process.stderr
+    results = [result_of(folder / f"{number}_demo") for number in (0, 1)]
+    assert {tuple(each["gpus"]) for each in results} <= {("0",), ("1",)}
+    # They are no GPUs, which the run notices itself.
+    assert all("sees no GPU (CUDA_VISIBLE_DEVICES=" in each["why"] for each in results)
 
 
 def test_a_cancelled_job_saves_and_stays_away(slurm, command, tmp_path):
