@@ -32,6 +32,16 @@ def any_of(flag: bool) -> bool:
     return bool(votes.item())
 
 
+def mean_of(value: float) -> float:
+    """Return the mean over all ranks, the same on all; every rank must ask."""
+    if comm.get_world_size() == 1:
+        return value
+    total = torch.tensor([value], dtype=torch.float64)
+    dist.all_reduce(total, group=_host_group())
+    mean: float = total.item() / comm.get_world_size()
+    return mean
+
+
 def from_first(work: Callable[[], T]) -> T:
     """Let the first rank do something alone, and return its answer on all.
 

@@ -113,6 +113,8 @@ def mean_losses(
     batches = 0
     was_training = model.training
     devices = [p.device for p in model.parameters()][:1]
+    # Detectron2's dense detectors follow the number of positive anchors in it; training's alone.
+    normalizer = getattr(model, "loss_normalizer", None)
     try:
         model.train()
         for module in model.modules():
@@ -128,6 +130,8 @@ def mean_losses(
                     sums[name] = sums.get(name, 0.0) + float(loss)
     finally:
         model.train(was_training)
+        if normalizer is not None:
+            model.loss_normalizer = normalizer
     means = {name: total / batches for name, total in sums.items()}
     return {"loss": sum(means.values()), **means} if means else {}
 

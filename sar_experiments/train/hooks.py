@@ -45,6 +45,34 @@ class SeedEveryStep(HookBase):
         torch.manual_seed((self._seed << 32) + (int(self.trainer.iter) << 8) + comm.get_rank())
 
 
+class LossNormalizer(HookBase):
+    """Keep RetinaNet's running number of positive anchors in checkpoints, and alike on all ranks.
+
+    Detectron2's dense detectors divide their loss by it and keep it as a plain attribute, which
+    no checkpoint of its own holds: a resumed run would start again from 100.
+    """
+
+    ATTRIBUTE = "loss_normalizer"
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._model = getattr(model, "module", model)
+
+    def after_step(self) -> None:
+        """Let all ranks go on with their mean."""
+        value = getattr(self._model, self.ATTRIBUTE, None)
+        if value is not None:
+            setattr(self._model, self.ATTRIBUTE, ranks.mean_of(float(value)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number, or None for a model without one."""
+        return {self.ATTRIBUTE: getattr(self._model, self.ATTRIBUTE, None)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what ``state_dict`` returned."""
+        if state[self.ATTRIBUTE] is not None:
+            setattr(self._model, self.ATTRIBUTE, state[self.ATTRIBUTE])
+
+
 class Validation(HookBase):
     """Evaluate every ``period`` steps and at the end; keep the best checkpoint; stop early.
 

@@ -20,6 +20,7 @@ from sar_experiments.train.gauges import ClippedGradient, GpuUse, InputPictures
 from sar_experiments.train.guard import DivergenceGuard
 from sar_experiments.train.hooks import (
     Checkpoints,
+    LossNormalizer,
     Progress,
     SeedEveryStep,
     StopOnRequest,
@@ -144,6 +145,7 @@ def train(
             SeedEveryStep(plan.seed),
             hooks.IterationTimer(),
             guard,
+            LossNormalizer(learner.model),
             hooks.LRScheduler(learner.optimizer, learner.scheduler),
             *_gauges(learner.model, plan),
             validation,  # before checkpoints: its best value belongs into them
