@@ -89,6 +89,28 @@ class MergeRule(Enum):
     interior_nms = "interior_nms"
 
 
+class Format(Enum):
+    """How annotations are written; ``auto`` tells it from the files."""
+
+    auto = "auto"
+    coco = "coco"
+    voc = "voc"
+    yolo = "yolo"
+    dota = "dota"
+
+
+class Difficult(Enum):
+    """What becomes of objects that Pascal VOC or DOTA files flag as difficult.
+
+    ``learn``: learnt from but not counted in evaluation, as VOC and DOTA themselves do;
+    ``count``: objects like any other; ``ignore``: neither learnt nor counted.
+    """
+
+    learn = "learn"
+    count = "count"
+    ignore = "ignore"
+
+
 class MapperKind(Enum):
     """Which augmentations an image gets: the same for all, or those of its rarest class."""
 
@@ -106,13 +128,15 @@ class TaskConfig:
 
 @dataclass
 class SplitConfig:
-    """One part of a dataset: a folder of images and the file that annotates them."""
+    """One part of a dataset: a folder of images and what annotates them."""
 
     images: str | None = MISSING
-    """Folder that the file names of the annotations are relative to."""
+    """Folder that the file names of the annotations are relative to; may be left out where a YOLO
+    data.yaml names it."""
 
     annotations: str | None = MISSING
-    """COCO JSON file."""
+    """COCO JSON file, folder of Pascal VOC, YOLO or DOTA label files, YOLO data.yaml, or a list
+    in VOC's ImageSets folder."""
 
 
 @dataclass
@@ -181,6 +205,12 @@ class UsecaseConfig:
 
     test: SplitConfig = field(default_factory=SplitConfig)
     """What is measured once, at the end; may be left out."""
+
+    format: Format = MISSING
+    """How all parts are annotated; auto tells it from the files."""
+
+    difficult: Difficult = MISSING
+    """What becomes of objects flagged as difficult."""
 
     val_share: float = MISSING
     """Share of images, in whole scenes, that validates where val has no annotations; in (0, 1)."""

@@ -72,19 +72,23 @@ def _check_data_paths(config: Config) -> None:
         raise ConfigError("task=simulate makes data for use cases with a simulator: usecase=demo")
     for name in ("train", "val", "test"):
         part = getattr(config.usecase, name)
-        if name == "train" and (part.images is None or part.annotations is None):
+        # A YOLO data.yaml names the images itself.
+        needs_images = not str(part.annotations).lower().endswith((".yaml", ".yml"))
+        lacks_images = part.images is None and needs_images
+        if name == "train" and (part.annotations is None or lacks_images):
             msg = (
                 f"usecase={config.usecase.name} has no data: set usecase.train.images=DIR and"
-                " usecase.train.annotations=FILE (and usecase.val.… likewise, or a share of the"
-                " training scenes validates)"
+                " usecase.train.annotations=FILE_OR_DIR (and usecase.val.… likewise, or a"
+                " share of the training scenes validates)"
             )
             raise ConfigError(msg)
-        if (part.images is None) != (part.annotations is None):
+        if (part.annotations is None) != (part.images is None) and needs_images:
             msg = f"usecase.{name} needs both images and annotations, or neither"
             raise ConfigError(msg)
-        if part.images is not None:
-            _check_exists(f"usecase.{name}.images", Path(part.images))
-            _check_exists(f"usecase.{name}.annotations", Path(part.annotations))
+        for key in ("images", "annotations"):
+            path = getattr(part, key)
+            if path is not None:
+                _check_exists(f"usecase.{name}.{key}", Path(path))
 
 
 def _check_exists(key: str, path: Path) -> None:

@@ -1,7 +1,7 @@
 """What is wrong with a dataset, found before any GPU is used.
 
-Errors stop training; warnings do not. What an annotation file itself gets wrong (ids twice,
-unknown classes, missing keys) is refused when it is read, see data/annotations.py.
+Errors stop training; warnings do not. What annotations themselves get wrong (ids twice, unknown
+classes, lines that cannot be read) is found by their readers and told here.
 """
 
 from __future__ import annotations
@@ -173,6 +173,7 @@ def check_datasets(
     )
     findings: list[Finding] = []
     for name, part in parts.items():
+        findings += _reading_findings(name, part)
         findings += _image_findings(name, part, scans)
         findings += _box_findings(name, part)
         findings += _class_findings(name, part)
@@ -192,7 +193,10 @@ def check_datasets(
 
 
 def without_bad_samples(dataset: Dataset, report: Report) -> tuple[Dataset, dict[str, int]]:
-    """Return the dataset without the images and boxes that errors name, and how many of each."""
+    """Return the dataset without the images and boxes that errors name, and how many of each.
+
+    What its reader could not use is not in it anyway and counted as ``records``.
+    """
     errors = [each for each in report.errors if each.part == dataset.name]
     bad_files = {each.file for each in errors if each.annotation is None}
     bad_boxes = {each.annotation for each in errors if each.annotation is not None}
@@ -201,7 +205,9 @@ def without_bad_samples(dataset: Dataset, report: Report) -> tuple[Dataset, dict
         for sample in dataset.samples
         if sample["file_name"] not in bad_files
     )
-    counts = {"images": len(dataset.samples) - len(kept), "boxes": len(bad_boxes)}
+    unread = sum(fault.severity == "error" for fault in dataset.faults)
+    left_out = len(dataset.samples) - len(kept)
+    counts = {"images": left_out, "boxes": len(bad_boxes), "records": unread}
     return replace(dataset, samples=kept), {name: count for name, count in counts.items() if count}
 
 
@@ -211,6 +217,11 @@ def _without_boxes(sample: Sample, bad: set[int]) -> Sample:
 
 
 # --- Findings ------------------------------------------------------------------------------------
+
+
+def _reading_findings(part: str, dataset: Dataset) -> Iterator[Finding]:
+    for fault in dataset.faults:
+        yield Finding(fault.severity, fault.code, part, fault.file, None, fault.sentence)
 
 
 def _image_findings(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +12,12 @@ from sar_experiments import run_folder
 from sar_experiments.data.annotations import (
     Dataset,
     Sample,
+    as_agreed,
     limit_empty,
-    read_dataset,
     split_by_scene,
-    write_coco,
 )
+from sar_experiments.data.coco import write_coco
+from sar_experiments.data.formats import read_dataset
 from sar_experiments.data.images import with_polarisations
 from sar_experiments.data.simulator import SimulatorSettings, simulate_dataset
 from sar_experiments.errors import ConfigError, DatasetError
@@ -63,8 +65,27 @@ def read_parts(usecase: UsecaseConfig, *, folder: Path | None = None) -> dict[st
         if folder is not None:
             write_coco(train, folder / run_folder.TRAIN_SPLIT)
             write_coco(val, folder / run_folder.VAL_SPLIT)
-    parts = {"train": train, "val": val}
-    return parts if test is None else {**parts, "test": test}
+    parts = {"train": train, "val": val} | ({} if test is None else {"test": test})
+    return {
+        name: as_agreed(part, usecase.difficult, is_learnt=name == "train")
+        for name, part in parts.items()
+    }
+
+
+def read_named_parts(usecase: UsecaseConfig) -> dict[str, Dataset]:
+    """Read the parts that the use case names, as their files have them: nothing is split.
+
+    Raises:
+        DatasetError: A file is missing or broken.
+    """
+    parts: dict[str, Dataset] = {}
+    classes: list[str] | tuple[str, ...] | None = usecase.classes
+    for name in ("train", "val", "test"):
+        part = _read(name, getattr(usecase, name), usecase, classes)
+        if part is not None:
+            parts[name] = part
+            classes = part.classes
+    return parts
 
 
 def to_learn_from(train: Dataset, usecase: UsecaseConfig) -> Dataset:
@@ -85,7 +106,10 @@ def describe(part: Dataset) -> str:
     counts = part.class_counts()
     objects = ", ".join(f"{name} {count}" for name, count in counts.items())
     images = f"{len(part.samples)} images, {part.empty_share():.0%} without objects"
-    return f"{part.name}: {images}; {sum(counts.values())} objects ({objects})"
+    found = f"{part.name}: {images}; {sum(counts.values())} objects ({objects})"
+    faults = Counter(fault.code for fault in part.faults)
+    told = ", ".join(f"{code} {count}" for code, count in sorted(faults.items()))
+    return f"{found}; faults in the annotations: {told}" if faults else found
 
 
 def simulate(
@@ -118,18 +142,19 @@ def _read(
     usecase: UsecaseConfig,
     classes: list[str] | tuple[str, ...] | None,
 ) -> Dataset | None:
-    if part.annotations is None or part.images is None:
+    if part.annotations is None:
         return None
     dataset = read_dataset(
         Path(part.annotations),
-        Path(part.images),
-        name=f"{usecase.name}_{name}",
+        None if part.images is None else Path(part.images),
+        name=name,
         classes=classes,
         scene_pattern=usecase.scene_pattern,
+        form=usecase.format,
     )
     if usecase.polarisations:
         dataset = _of_several_files(dataset, usecase.polarisations)
-    return replace(dataset, name=name)
+    return dataset
 
 
 def _of_several_files(dataset: Dataset, polarisations: list[str]) -> Dataset:
