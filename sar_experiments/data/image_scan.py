@@ -7,47 +7,60 @@ import hashlib
 import json
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sar_experiments.data.images import polarisation_files, read_image, read_nodata
+from sar_experiments.data.images import (
+    ImageMissingError,
+    polarisation_files,
+    read_image,
+    read_nodata,
+)
 from sar_experiments.errors import DatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from numpy.typing import NDArray
+
     from sar_experiments.data.radiometry import Radiometry
 
 HISTOGRAM_BINS = 64
-_COMMIT_EVERY = 500
+_COMMIT_EVERY = 500  # images
+_MOST_PER_JOB = 64  # so that the progress bar moves, and 100,000 images are no 100,000 futures
+_JOBS_PER_WORKER = 16
+_KEYS_PER_QUERY = 500
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class ImageScan:
     """What one image file holds.
 
     Attributes:
         fault: Why it cannot be used; empty where it can. The rest is then zero.
+        is_missing: Whether the fault is that there is no file.
         height: In pixels.
         width: In pixels.
-        digest: Of the file's bytes, the same for copies under other names.
-        pixels: Valid pixels per channel.
+        digest: Of the stored pixels, the same for copies under other names and in other formats.
+        pixels: Valid pixels.
         total: Sum of the encoded pixels in [0, 1], per channel.
         squares: Sum of their squares, per channel.
-        histogram: Counts of encoded pixels of all channels in equal bins over [0, 1].
+        histogram: (HISTOGRAM_BINS,) uint32, counts of encoded pixels of all channels in equal
+            bins over [0, 1].
     """
 
     fault: str = ""
+    is_missing: bool = False
     height: int = 0
     width: int = 0
     digest: str = ""
-    pixels: tuple[int, ...] = ()
+    pixels: int = 0
     total: tuple[float, ...] = ()
     squares: tuple[float, ...] = ()
-    histogram: tuple[int, ...] = ()
+    histogram: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
 
 
 def scan_image(path: Path, radiometry: Radiometry) -> ImageScan:
@@ -55,23 +68,22 @@ def scan_image(path: Path, radiometry: Radiometry) -> ImageScan:
     try:
         stored, nodata = read_image(path), read_nodata(path)
         encoded = radiometry.encode(stored, nodata=nodata)
-        content = b"".join(file.read_bytes() for file in polarisation_files(path))
-        digest = hashlib.blake2b(content, digest_size=16).hexdigest()
     except (DatasetError, OSError) as error:
-        return ImageScan(fault=str(error))
-    valid = np.broadcast_to(
-        radiometry.valid(stored, nodata=nodata).all(axis=2, keepdims=True), encoded.shape
-    )
-    kept = np.where(valid, encoded, 0.0).astype(np.float64)
-    counts, _ = np.histogram(encoded[valid], bins=HISTOGRAM_BINS, range=(0.0, 1.0))
+        sentence = str(error) if str(path) in str(error) else f"{path}: {error}"
+        return ImageScan(fault=sentence, is_missing=isinstance(error, ImageMissingError))
+    valid = radiometry.valid(stored, nodata=nodata).all(axis=2)
+    values = encoded.reshape(-1, encoded.shape[2]) if valid.all() else encoded[valid]
+    bins = np.minimum(values * HISTOGRAM_BINS, HISTOGRAM_BINS - 1).astype(np.uint8)
+    digest = hashlib.blake2b(f"{stored.shape} {stored.dtype}".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(stored).data)
     return ImageScan(
         height=stored.shape[0],
         width=stored.shape[1],
-        digest=digest,
-        pixels=tuple(valid.sum(axis=(0, 1)).tolist()),
-        total=tuple(kept.sum(axis=(0, 1)).tolist()),
-        squares=tuple((kept**2).sum(axis=(0, 1)).tolist()),
-        histogram=tuple(counts.tolist()),
+        digest=digest.hexdigest(),
+        pixels=len(values),
+        total=tuple(values.sum(axis=0, dtype=np.float64).tolist()),
+        squares=tuple(np.square(values, dtype=np.float64).sum(axis=0).tolist()),
+        histogram=np.bincount(bins.reshape(-1), minlength=HISTOGRAM_BINS).astype(np.uint32),
     )
 
 
@@ -92,37 +104,48 @@ def scan_images(
         radiometry: How pixels are encoded.
         workers: Threads.
         cache: SQLite file with earlier scans; those of files of unchanged size and time and of
-            the same radiometry are taken from it. One that cannot be used is done without.
+            the same radiometry are taken from it. One that cannot be used is done without. An
+            interrupted scan goes on from what it holds.
         progress: Called with the number of files done and of all files.
     """
     unique = list(dict.fromkeys(paths))
-    found: dict[Path, ImageScan] = {}
-    with _opened(cache) as store, ThreadPoolExecutor(max(1, workers)) as pool:
-        keys = {path: _key(path, radiometry) for path in unique}
-        known = _known(store, set(keys.values()))
-        todo = [path for path in unique if keys[path] not in known]
-        found |= {path: known[keys[path]] for path in unique if keys[path] in known}
-        done = len(found)
-        for path, scan in zip(
-            todo, pool.map(lambda p: scan_image(p, radiometry), todo), strict=True
-        ):
+    with _opened(cache) as store:
+        # What is measured here does not depend on the statistics that are set.
+        encoding = str(replace(radiometry, mean=(), std=()).to_dict())
+        keys = {path: _key(path, encoding) for path in unique}
+        known = _known(store, list(keys.values()))
+        found = {path: known[keys[path]] for path in unique if keys[path] in known}
+        todo = [path for path in unique if path not in found]
+        for path, scan in _scanned(todo, radiometry, workers):
             found[path] = scan
-            done += 1
             if store is not None and not scan.fault:
-                _remember(store, keys[path], scan, commit=done % _COMMIT_EVERY == 0)
+                _remember(store, keys[path], scan, commit=len(found) % _COMMIT_EVERY == 0)
             if progress is not None:
-                progress(done, len(unique))
+                progress(len(found), len(unique))
     return found
 
 
-def _key(path: Path, radiometry: Radiometry) -> str:
+def _scanned(
+    paths: Sequence[Path], radiometry: Radiometry, workers: int
+) -> Iterator[tuple[Path, ImageScan]]:
+    workers = max(1, workers)
+    size = min(_MOST_PER_JOB, max(1, len(paths) // (workers * _JOBS_PER_WORKER)))
+    jobs = [paths[start : start + size] for start in range(0, len(paths), size)]
+    pool = ThreadPoolExecutor(workers)
+    try:
+        scans = pool.map(lambda job: [scan_image(path, radiometry) for path in job], jobs)
+        for job, done in zip(jobs, scans, strict=True):
+            yield from zip(job, done, strict=True)
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interruption waits for what was begun alone
+
+
+def _key(path: Path, encoding: str) -> str:
     try:
         states = [file.stat() for file in polarisation_files(path)]
     except (OSError, DatasetError):
         return f"{path} missing"
     files = " ".join(f"{state.st_size} {state.st_mtime_ns}" for state in states)
-    # What is measured here does not depend on the statistics that are set.
-    encoding = replace(radiometry, mean=(), std=()).to_dict()
     text = f"{path.absolute()} {files} {encoding}"
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -136,7 +159,7 @@ def _opened(cache: Path | None) -> Iterator[sqlite3.Connection | None]:
     with contextlib.suppress(sqlite3.Error, OSError):
         cache.parent.mkdir(parents=True, exist_ok=True)
         store = sqlite3.connect(cache, timeout=30)
-        store.execute("CREATE TABLE IF NOT EXISTS scans (key TEXT PRIMARY KEY, scan TEXT)")
+        store.execute(_TABLE)
     try:
         yield store
     finally:
@@ -146,24 +169,38 @@ def _opened(cache: Path | None) -> Iterator[sqlite3.Connection | None]:
             store.close()
 
 
-def _known(store: sqlite3.Connection | None, keys: set[str]) -> dict[str, ImageScan]:
+_TABLE = "CREATE TABLE IF NOT EXISTS scans_2 (key TEXT PRIMARY KEY, scan TEXT, histogram BLOB)"
+
+
+def _known(store: sqlite3.Connection | None, keys: Sequence[str]) -> dict[str, ImageScan]:
+    found: dict[str, ImageScan] = {}
     if store is None:
-        return {}
-    try:
-        rows = store.execute("SELECT key, scan FROM scans").fetchall()
-    except sqlite3.Error:
-        return {}
-    return {key: _from_json(scan) for key, scan in rows if key in keys}
+        return found
+    for start in range(0, len(keys), _KEYS_PER_QUERY):
+        some = keys[start : start + _KEYS_PER_QUERY]
+        places = ",".join("?" * len(some))
+        query = f"SELECT key, scan, histogram FROM scans_2 WHERE key IN ({places})"
+        try:
+            rows = store.execute(query, some).fetchall()
+        except sqlite3.Error:
+            return found
+        found |= {key: _from_row(scan, histogram) for key, scan, histogram in rows}
+    return found
 
 
 def _remember(store: sqlite3.Connection, key: str, scan: ImageScan, *, commit: bool) -> None:
+    numbers = {name: getattr(scan, name) for name in _KEPT}
+    row = (key, json.dumps(numbers), scan.histogram.astype("<u4").tobytes())
     with contextlib.suppress(sqlite3.Error):  # a cache that cannot be written costs time alone
-        store.execute("REPLACE INTO scans VALUES (?, ?)", (key, json.dumps(asdict(scan))))
+        store.execute("REPLACE INTO scans_2 VALUES (?, ?, ?)", row)
         if commit:
             store.commit()
 
 
-def _from_json(text: str) -> ImageScan:
-    values: dict[str, Any] = json.loads(text)
-    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return ImageScan(**plain)
+_KEPT = ("height", "width", "digest", "pixels", "total", "squares")
+
+
+def _from_row(scan: str, histogram: bytes) -> ImageScan:
+    numbers: dict[str, Any] = json.loads(scan)
+    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in numbers.items()}
+    return ImageScan(**plain, histogram=np.frombuffer(histogram, "<u4"))

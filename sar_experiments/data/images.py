@@ -33,6 +33,11 @@ Image = NDArray[Any]
 DTYPES = ("uint8", "uint16", "int16", "float32", "float64")
 """What a file may store."""
 
+
+class ImageMissingError(DatasetError):
+    """The file of an image does not exist."""
+
+
 PNG_SUFFIXES = (".png",)
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -277,7 +282,7 @@ def _opened(path: Path) -> Path:
     """Return the path of a file that is there and not empty."""
     if not path.is_file():
         msg = f"{path} is missing"
-        raise DatasetError(msg)
+        raise ImageMissingError(msg)
     if path.stat().st_size == 0:
         msg = f"{path} is empty (0 bytes)"
         raise DatasetError(msg)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from sar_experiments import run_folder
 from sar_experiments.config import processes
+from sar_experiments.data import check_table
 from sar_experiments.data import parts as data_parts
 from sar_experiments.data.checks import (
     CheckSettings,
@@ -54,6 +56,10 @@ def usable_parts(config: Config, parts: dict[str, Dataset], folder: Path) -> dic
         DatasetError: There are such samples, and nobody allowed to leave them out.
     """
     report = checked(config, parts, folder)
+    warnings = [each for each in report.findings if each.severity == "warning"]
+    if warnings:
+        told = check_table.summary(warnings)
+        logger.warning("data check, warnings: %s; see %s", told, folder / run_folder.CHECK)
     if not report.errors:
         return parts
     if not config.usecase.ignore_bad_samples:
@@ -82,8 +88,11 @@ def checked(config: Config, parts: dict[str, Dataset], folder: Path) -> Report:
         workers=usable_cores(),
         cache=folder.parent / CHECK_CACHE,
     )
+    start = time.monotonic()
     with progress_bar("check", unit="image") as show:
         report = check_datasets(parts, settings, progress=show)
+    images = sum(part.images for part in report.parts.values())
+    logger.info("data check: %s images in %.1f s", f"{images:,}", time.monotonic() - start)
     run_folder.write_json(folder / run_folder.CHECK, report.as_json())
     run_folder.write_atomically(folder / CHECK_TABLE, report.as_table())
     return report

@@ -121,8 +121,8 @@ def test_images_that_cannot_be_used_are_errors(part, settings):
     report = check_datasets({"train": dataset}, settings)
     named = {Path(error.file).name: error.code for error in report.errors}
     assert named == {
-        "train_0.png": "image cannot be used",
-        "train_1.png": "image cannot be used",
+        "train_0.png": "image missing",
+        "train_1.png": "image broken",
         "train_2.png": "image size differs",
     }
     assert "60 x 41 px, annotated as 60 x 40 px" in report.as_table()
