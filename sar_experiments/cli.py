@@ -29,6 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sar_experiments import gpus, resolvers, run_folder, summary, supervisor
 from sar_experiments.config import (
+    CPU_TASKS,
     Config,
     Device,
     from_plain,
@@ -164,7 +165,8 @@ def typed(composed: DictConfig) -> Config:
     """
     composed = composed.copy()
     if composed.hardware.device is Device.auto:
-        composed.hardware.device = Device.cuda if gpus.visible_gpus() else Device.cpu
+        on_gpu = composed.task.name not in CPU_TASKS and bool(gpus.visible_gpus())
+        composed.hardware.device = Device.cuda if on_gpu else Device.cpu
     missing = sorted(missing_keys(OmegaConf.to_container(composed, resolve=False)))
     if missing:
         msg = f"{', '.join(missing)} must be set: no file and no override gives a value (???)"

@@ -587,6 +587,9 @@ METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "precision", "recall", "f1
 PREDICT_OUTPUTS = ("geojson", "gpkg", "csv", "coco", "overview", "qgis")
 """What ``predict.outputs`` may name."""
 
+CPU_TASKS = ("check", "convert", "browse", "simulate")
+"""Tasks that compute nothing on a GPU: they do not wait for one that a training holds."""
+
 # Parts of the config that do not change the result, left out of its hash.
 HASH_EXCLUDES = ("hardware", "output", "resume", "force")
 

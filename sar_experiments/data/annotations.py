@@ -138,7 +138,8 @@ def split_by_scene(dataset: Dataset, *, val_share: float, seed: int) -> tuple[Da
         )
         raise DatasetError(msg)
     order = np.random.default_rng(seed).permutation(len(sizes))
-    scenes = [sorted(sizes)[index] for index in order]
+    names = sorted(sizes)
+    scenes = [names[index] for index in order]
     wanted = val_share * len(dataset.samples)
     chosen: set[str] = set()
     count = 0

@@ -76,7 +76,10 @@ def write_coco(dataset: Dataset, path: Path) -> None:
         ],
         "categories": [{"id": i + 1, "name": name} for i, name in enumerate(dataset.classes)],
     }
-    run_folder.write_json(path, content)
+    try:  # on one line: indented JSON of 100,000 images takes half a minute
+        run_folder.write_atomically(path, json.dumps(content, allow_nan=False) + "\n")
+    except ValueError:  # NaN, which JSON does not have
+        run_folder.write_json(path, content)
 
 
 # --- Reading -------------------------------------------------------------------------------------

