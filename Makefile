@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/setup.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo format lint types layers test test-slow test-gpu check tensorboard lock clean
+.PHONY: help setup demo format lint types layers test test-slow test-gpu check tensorboard monitor sweep bench-sweep lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -48,6 +48,16 @@ check: lint types layers test  ## what a change must pass
 
 tensorboard: $(STAMP)  ## curves and pictures of all runs on port 6010 (from afar: ssh -L 6010:localhost:6010 user@server)
 	$(BIN)/tensorboard --logdir multirun --port 6010 --bind_all
+
+monitor: $(STAMP)  ## live table of all runs (ARGS=--once: plain text, once; source=DIR: those below DIR)
+	@$(BIN)/python -m sar_experiments task=monitor $(if $(source),source=$(source)) $(ARGS)
+
+sweep: $(STAMP)  ## several runs: make sweep usecase=ships ARGS='solver.base_lr=1e-4,2e-4' (name=NAME to come back to it)
+	$(BIN)/python -m sar_experiments --multirun $(if $(usecase),usecase=$(usecase)) $(if $(name),sweep.name=$(name)) $(ARGS)
+
+bench-sweep: $(STAMP)  ## makespan of sweeps against the ideal and Hydra's own launchers, about ten minutes
+	$(BIN)/python benchmarks/sweep.py
+	$(BIN)/python benchmarks/sweep.py --queued 200
 
 lock: $(STAMP)  ## write docker/environment/requirements.txt anew
 	VENV='$(VENV)' docker/environment/lock.sh

@@ -7,6 +7,7 @@ take less than a second.
 from __future__ import annotations
 
 import errno
+import importlib
 import logging
 import os
 import re
@@ -14,6 +15,7 @@ import shutil
 import signal
 import sys
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,24 +26,15 @@ from hydra.core.plugins import Plugins
 from hydra.errors import CompactHydraException, HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from sar_experiments import gpus, resolvers, run_folder, summary, supervisor
-from sar_experiments.config import (
-    CPU_TASKS,
-    Config,
-    Device,
-    from_plain,
-    hash_excludes,
-    processes,
-    to_plain,
-    to_yaml,
-)
+from sar_experiments import gpus, job, resolvers, run_folder, summary, supervisor, sweeping
+from sar_experiments.config import CPU_TASKS, Config, Device, from_plain
 from sar_experiments.config_checks import check_config
 from sar_experiments.config_paths import check_paths, with_absolute_paths
-from sar_experiments.errors import ConfigError, HardwareError, SarError
-from sar_experiments.exit_codes import FAILED, INTERRUPTED, USER_MISTAKE
+from sar_experiments.errors import ConfigError, SarError
+from sar_experiments.exit_codes import DONE, FAILED, INTERRUPTED, USER_MISTAKE
 from sar_experiments.messages import explain
 
 if TYPE_CHECKING:
@@ -53,6 +46,8 @@ logger = logging.getLogger(__name__)
 
 _OPEN_GROUPS = r"d2|augment\.transforms|augment\.policies"
 
+TAIL_LINES = 8
+
 _KEY_IN_NULL = (
     "an override sets a key inside one that is null; --cfg job shows which (usecase.simulator, for"
     " instance, is set for usecase=demo alone)"
@@ -60,7 +55,7 @@ _KEY_IN_NULL = (
 
 
 class JobFailed(CompactHydraException):
-    """One run of a sweep failed; a plain message, since it is pickled back to the parent."""
+    """One run of a sweep did not end well; a plain message, as it is pickled back to the parent."""
 
 
 class UserFolders(SearchPathPlugin):
@@ -76,6 +71,8 @@ def main() -> None:
     """Run the command line; the process ends with the exit code of the contract."""
     if Path(sys.argv[0]).name == "__main__.py":
         sys.argv[0] = "sar_experiments"  # what usage messages show for python -m
+    if "task=monitor" in sys.argv:
+        sys.argv[1:] = ["monitor.once=true" if each == "--once" else each for each in sys.argv[1:]]
     sys.argv[1:] = options_first([with_open_key(each) for each in sys.argv[1:]])
     # Our file has the name of the plugin's own; that its schema is laid under ours is welcome.
     warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/ray' is validated against")
@@ -86,13 +83,43 @@ def main() -> None:
     for number in supervisor.STOP_SIGNALS:
         signal.signal(number, signal.default_int_handler)
     try:
-        _hydra_main()
+        if {"-m", "--multirun"} & set(sys.argv):
+            _sweep()
+        else:
+            _hydra_main()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception as error:
         if show_traceback:
             raise
         sys.exit(_report(error))
+
+
+def _sweep() -> None:
+    """Run a sweep; at its end say what became of the jobs."""
+    with sweeping.parent():
+        try:
+            _hydra_main()
+        except JobFailed:
+            sys.exit(_say_outcomes())
+        except KeyboardInterrupt:
+            _say_outcomes()
+            raise
+        _say_outcomes()
+
+
+def _say_outcomes() -> int:
+    """Write how many jobs ended how, and why; return the exit code of a sweep that went wrong."""
+    outcomes = sweeping.outcomes()
+    counts = Counter(outcome["status"] for outcome in outcomes)
+    said = ", ".join(f"{count} {status}" for status, count in counts.items())
+    lines = [f"sar_experiments: sweep of {len(outcomes)} jobs: {said or 'none began'}"]
+    lines += [
+        f"  {each['status']}: {each['job']}: {each['why']}" for each in outcomes if each["why"]
+    ]
+    sys.stderr.write("\n".join(lines) + "\n")
+    codes = {int(outcome["code"]) for outcome in outcomes} - {DONE}
+    return codes.pop() if len(codes) == 1 else FAILED
 
 
 def _report(error: Exception) -> int:
@@ -127,31 +154,108 @@ def run(composed: DictConfig) -> float | None:
     _log_to_console(f"[job {hydra_config.job.num}] " if is_sweep else "")
     folder = Path(hydra_config.runtime.output_dir)
     try:
-        return _run(folder, typed(composed), is_sweep=is_sweep)
+        config = typed(composed)
+        if config.task.name == "monitor":
+            _monitor(config, is_sweep=is_sweep)
+            return None
+        return _run(folder, config, is_sweep=is_sweep)
     except (SarError, OmegaConfBaseException) as error:
         _remove_if_unused(folder)
-        if is_sweep:
-            raise
-        # Ended here, since Hydra would print its overrides around the sentence.
-        sys.exit(_report(error))
+        if not is_sweep:  # ended here, since Hydra would print its overrides around the sentence
+            sys.exit(_report(error))
+        why = explain(error)
+        logger.error("refused: %s", why)  # noqa: TRY400 - now, not at the end of the sweep
+        sweeping.report(_outcome(folder, "refused", why, USER_MISTAKE))
+        raise JobFailed(why) from None
+    except sweeping.SweepStopped as stop:
+        _remove_if_unused(folder)
+        sweeping.wait_for_the_end()
+        raise JobFailed(str(stop)) from None
 
 
 def _run(folder: Path, config: Config, *, is_sweep: bool) -> float | None:
-    result = _finished(folder, config) or _supervise(folder, config)
+    hydra_config = HydraConfig.get()
+    result = job.run_job(
+        job.Job(
+            folder,
+            config,
+            overrides=tuple(hydra_config.overrides.task),
+            at_once=int(hydra_config.launcher.get("n_jobs", 1)) if is_sweep else None,
+        )
+    )
     code = supervisor.exit_code(result)
     metric = result.metrics.get(config.evaluation.metric)
-    if is_sweep:  # a single run's own console has said it
-        number = "" if metric is None else f", {config.evaluation.metric} {metric:.4f}"
-        why = f", {result.why}" if code else ""
-        logger.info("%s after %.0f s%s%s", result.status, result.seconds, number, why)
-        board = summary.write_summary(folder.parent, metric=config.evaluation.metric)
-        logger.info("leaderboard of %s\n%s", folder.parent, board)
-    if code and is_sweep:
-        msg = f"{folder}: {result.status}, {result.why}"
-        raise JobFailed(msg)
-    if code:
+    if is_sweep:
+        _report_job(folder, result, code, metric=config.evaluation.metric)
+    elif code:  # its own console has said why
         sys.exit(code)
     return metric
+
+
+def _report_job(folder: Path, result: run_folder.Result, code: int, *, metric: str) -> None:
+    """Say at once how a job of a sweep ended, and renew the summary.
+
+    Raises:
+        JobFailed: It did not end well.
+    """
+    value = result.metrics.get(metric)
+    number = "" if value is None else f", {metric} {value:.4f}"
+    why = f", {result.why}" if result.why else ""
+    logger.info("%s after %.0f s%s%s", result.status, result.seconds, number, why)
+    if code and result.log_tail:
+        tail = "\n  | ".join(result.log_tail[-TAIL_LINES:])
+        logger.info("end of %s:\n  | %s", folder / run_folder.TRAIN_LOG, tail)
+    board = summary.write_summary(folder.parent, metric=metric)
+    logger.info("leaderboard of %s\n%s", folder.parent, board)
+    sweeping.report(_outcome(folder, result.status, result.why, code))
+    if code:
+        sweeping.wait_for_the_end()
+        msg = f"{folder}: {result.status}, {result.why}"
+        raise JobFailed(msg)
+
+
+def _outcome(folder: Path, status: str, why: str, code: int) -> dict[str, str]:
+    return {"job": folder.name, "status": status, "why": why, "code": str(code)}
+
+
+def job_folder(number: int, usecase: str, *, _root_: DictConfig) -> str:
+    """Return the name of a job's folder in its sweep: number, use case, what tells it from others.
+
+    A sweep with more or reordered values numbers its jobs anew; a job that was there before is
+    found by the hash of its config. One that will be refused gets a name all the same.
+    """
+    composed = _root_.copy()
+    with open_dict(composed):
+        composed.pop("hydra", None)
+    try:
+        told = job.config_hash(typed(composed))
+    except (SarError, OmegaConfBaseException):
+        return f"{number}_{usecase}"
+    sweep = Path(str(OmegaConf.select(_root_, "hydra.sweep.dir")))
+    known = sorted(sweep.glob(f"*_{told}")) if sweep.is_dir() else []
+    return known[0].name if known else f"{number}_{usecase}_{told}"
+
+
+def _monitor(config: Config, *, is_sweep: bool) -> None:
+    """Show runs; needs no process of its own, no GPU and no run folder.
+
+    Raises:
+        ConfigError: There is no such folder.
+    """
+    if is_sweep:
+        raise ConfigError("task=monitor watches sweeps and cannot be one: leave --multirun out")
+    root = Path(str(config.source or "multirun"))
+    if not root.is_dir():
+        msg = f"source={root} is no folder; task=monitor shows the runs below one"
+        raise ConfigError(msg)
+    monitor = importlib.import_module("sar_experiments.monitor")
+    monitor.watch(
+        root,
+        metric=config.evaluation.metric,
+        stalled_s=config.monitor.stalled_s,
+        refresh_s=config.monitor.refresh_s,
+        once=config.monitor.once,
+    )
 
 
 def typed(composed: DictConfig) -> Config:
@@ -220,67 +324,11 @@ def conf_dir() -> str:
 # --- One run -----------------------------------------------------------------------------------
 
 
-def _finished(folder: Path, config: Config) -> run_folder.Result | None:
-    """Return the result of a run that need not be repeated; refuse a folder of another run."""
-    earlier = run_folder.read_result(folder)
-    if earlier is None:
-        return None
-    if run_folder.is_alive(earlier):
-        msg = f"{folder} holds a run that is still going on (process {earlier.pid})"
-        raise ConfigError(msg)
-    if not config.resume:
-        msg = f"{folder} holds a run already and resume=false; choose another output or remove it"
-        raise ConfigError(msg)
-    if earlier.config_hash != _hash(config):
-        msg = (
-            f"{folder} holds a run of another config (compare its config.yaml); choose another"
-            " output or remove the folder"
-        )
-        raise ConfigError(msg)
-    if earlier.status == "completed":
-        logger.info("%s is completed already; nothing to do", folder)
-        return earlier
-    logger.info("going on with %s (%s)", folder, earlier.status)
-    return None
-
-
 def _remove_if_unused(folder: Path) -> None:
     """Remove a folder that Hydra made for a run that never started."""
-    if folder.is_dir() and {entry.name for entry in folder.iterdir()} <= {".hydra"}:
+    unused = {".hydra", run_folder.CLAIM}
+    if folder.is_dir() and {entry.name for entry in folder.iterdir()} <= unused:
         shutil.rmtree(folder)
-
-
-def _supervise(folder: Path, config: Config) -> run_folder.Result:
-    on_cuda = config.hardware.device is Device.cuda
-    if on_cuda and config.hardware.num_gpus < 1:
-        raise HardwareError("hardware.device=cuda needs hardware.num_gpus=1 or more, got 0")
-    num_gpus = processes(config) if on_cuda else 0
-    with gpus.lease(
-        num_gpus,
-        jobs_per_gpu=config.hardware.jobs_per_gpu,
-        on_wait=lambda: logger.info("waiting for a free GPU"),
-    ) as lease:
-        run_folder.write_atomically(folder / run_folder.CONFIG, to_yaml(config))
-        where = f"GPU {', '.join(lease.gpus)}" if lease.gpus else "the CPU"
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            changed = " ".join(HydraConfig.get().overrides.task)
-            logger.info("start on %s: %s -> %s", where, changed, folder)
-        return supervisor.supervise(
-            folder,
-            command=[sys.executable, "-m", "sar_experiments.tasks", str(folder)],
-            gpus=lease.gpus,
-            grace_s=config.hardware.grace_s,
-            console="inherit" if HydraConfig.get().mode == RunMode.RUN else "log",
-            start=run_folder.new_result(
-                task=config.task.name,
-                config_hash=_hash(config),
-                overrides=list(HydraConfig.get().overrides.task),
-            ),
-        )
-
-
-def _hash(config: Config) -> str:
-    return run_folder.config_hash(to_plain(config), exclude=hash_excludes(config.task.name))
 
 
 def _log_to_console(prefix: str) -> None:
@@ -293,8 +341,12 @@ def _log_to_console(prefix: str) -> None:
 
 
 # At import: workers of a sweep import this module to find ``run``.
+sweeping.follow_parent()
 resolvers.register()
+OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
 ConfigStore.instance().store(name="schema", node=Config)
 Plugins.instance().register(UserFolders)
+# Or Hydra refuses conf/hydra/sweeper/optuna.yaml, whose name the plugin's own entry has.
+ConfigStore.instance().repo["hydra"]["sweeper"].pop("optuna.yaml", None)
 
 _hydra_main = hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")(run)

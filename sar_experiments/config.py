@@ -125,6 +125,12 @@ class TaskConfig:
     name: str = MISSING
     """One of the files in conf/task/."""
 
+    module: str | None = None
+    """Python module with a function ``run``, for a task of your own; left out in ours."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    """Whatever a task of your own needs."""
+
 
 @dataclass
 class SplitConfig:
@@ -293,6 +299,10 @@ class SolverConfig:
 
     max_iter: int = MISSING
     """Number of optimiser steps."""
+
+    accumulate_steps: int = MISSING
+    """Parts that the images of a step are computed in, one after the other, where they do not fit
+    into the GPU's memory at once; the gradient is that of the whole batch."""
 
     ims_per_batch: int = MISSING
     """Images per step, over all GPUs."""
@@ -483,6 +493,62 @@ class EvaluationConfig:
 
 
 @dataclass
+class MonitorConfig:
+    """How task=monitor shows the runs below ``source``."""
+
+    once: bool = MISSING
+    """One table as plain text, all runs, then end; always so where the output is no terminal."""
+
+    refresh_s: float = MISSING
+    """Seconds between two looks."""
+
+    stalled_s: float = MISSING
+    """Seconds without a word after which a run is marked as stalled."""
+
+
+class Prune(Enum):
+    """When a run of a sweep is given up: never, or below the median of the others."""
+
+    never = "never"
+    median = "median"
+
+
+@dataclass
+class SweepConfig:
+    """What happens between the runs of a sweep. Changes no run that comes to its end."""
+
+    name: str | None = MISSING
+    """Folder of the sweep below multirun/, in place of a dated one."""
+
+    retries: int = MISSING
+    """Times that a failed job is tried again, from its last checkpoint."""
+
+    retry_on: list[str] = MISSING
+    """Causes worth another try: ``killed`` by a signal such as the out-of-memory killer's,
+    ``oom`` (too little GPU memory), ``exception``, ``exit`` (an exit code without a word)."""
+
+    accumulate_on_oom: bool = MISSING
+    """Try again with each batch in twice as many parts where the GPU's memory was too small."""
+
+    rerun_diverged: bool = MISSING
+    """Repeat diverged jobs when the same command comes again: they would diverge again, unless
+    the code or the data changed."""
+
+    trials: int = MISSING
+    """Completed trials of a search, those of earlier calls in the same folder included."""
+
+    prune: Prune = MISSING
+    """Stop a run whose best metric so far lies below the median of what the sweep's other runs
+    had reached by the same step."""
+
+    prune_min_runs: int = MISSING
+    """Other runs that must have come as far before one is given up."""
+
+    prune_min_step: int = MISSING
+    """Steps that every run gets."""
+
+
+@dataclass
 class PredictConfig:
     """How scenes are cut into tiles, and what becomes of the detections."""
 
@@ -555,6 +621,8 @@ class Config:
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     predict: PredictConfig = field(default_factory=PredictConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     d2: dict[str, Any] = field(default_factory=dict)
     """Detectron2's own keys."""
 
@@ -587,11 +655,14 @@ METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "precision", "recall", "f1
 PREDICT_OUTPUTS = ("geojson", "gpkg", "csv", "coco", "overview", "qgis")
 """What ``predict.outputs`` may name."""
 
-CPU_TASKS = ("check", "convert", "browse", "simulate")
+CPU_TASKS = ("check", "convert", "browse", "simulate", "monitor")
 """Tasks that compute nothing on a GPU: they do not wait for one that a training holds."""
 
 # Parts of the config that do not change the result, left out of its hash.
-HASH_EXCLUDES = ("hardware", "output", "resume", "force")
+HASH_EXCLUDES = ("hardware", "output", "resume", "force", "sweep", "monitor")
+
+RETRY_CAUSES = ("killed", "oom", "exception", "exit")
+"""What ``sweep.retry_on`` may hold."""
 
 
 def hash_excludes(task: str) -> tuple[str, ...]:

@@ -6,7 +6,14 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from sar_experiments.config import METRICS, PREDICT_OUTPUTS, Device, MapperKind, processes
+from sar_experiments.config import (
+    METRICS,
+    PREDICT_OUTPUTS,
+    RETRY_CAUSES,
+    Device,
+    MapperKind,
+    processes,
+)
 from sar_experiments.detectron2_keys import check_detectron2_keys
 from sar_experiments.errors import ConfigError
 
@@ -24,6 +31,7 @@ _RANGES: dict[str, tuple[float | None, float | None]] = {
     "solver.max_iter": (1, None),
     "solver.ims_per_batch": (1, None),
     "solver.reference_ims_per_batch": (1, None),
+    "solver.accumulate_steps": (1, None),
     "solver.warmup_iters": (0, None),
     "solver.warmup_factor": (0, 1),
     "solver.gamma": (0, 1),
@@ -62,6 +70,12 @@ _RANGES: dict[str, tuple[float | None, float | None]] = {
     "predict.avoid_buffer_m": (0, None),
     "predict.overview_px": (64, 16384),
     "predict.crop_px": (0, 4096),
+    "monitor.refresh_s": (0.1, None),
+    "monitor.stalled_s": (1, None),
+    "sweep.retries": (0, None),
+    "sweep.trials": (1, None),
+    "sweep.prune_min_runs": (1, None),
+    "sweep.prune_min_step": (0, None),
 }
 _ABOVE_ZERO = (
     "solver.base_lr",
@@ -141,6 +155,7 @@ def _group_problems(config: Config) -> Iterator[str]:
     yield from _augment_problems(config)
     yield from _predict_problems(config.predict)
     yield from _source_problems(config.source)
+    yield from _sweep_problems(config)
     classes = config.usecase.classes
     if classes is not None and (not classes or len(set(classes)) != len(classes)):
         yield f"usecase.classes={classes} must name at least one class, each once"
@@ -209,6 +224,24 @@ def _sharing_problems(config: Config) -> Iterator[str]:
         yield (
             f"solver.ims_per_batch={images} counts the images of all GPUs together and must be a"
             f" multiple of hardware.{key}={count}, such as {-(-images // count) * count}"
+        )
+
+
+def _sweep_problems(config: Config) -> Iterator[str]:
+    name = config.sweep.name
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+=-]*", name):
+        yield (
+            f"sweep.name={name!r} must be a plain folder name of letters, digits and ._+=-;"
+            " output=DIR takes any path"
+        )
+    for cause in config.sweep.retry_on:
+        if cause not in RETRY_CAUSES:
+            yield f"sweep.retry_on={cause} must be one of {', '.join(RETRY_CAUSES)}"
+    images = config.solver.ims_per_batch // processes(config)
+    if images % max(1, config.solver.accumulate_steps):
+        yield (
+            f"solver.accumulate_steps={config.solver.accumulate_steps} must divide the {images}"
+            " images per step and GPU (solver.ims_per_batch)"
         )
 
 

@@ -56,6 +56,8 @@ def check_paths(config: Config) -> None:
     Raises:
         ConfigError: Names the key, the path and the nearest name beside it.
     """
+    if config.task.name == "monitor":
+        return
     if config.model.weights not in ("zoo", "none"):
         _named("model.weights", lambda: run_folder.resolve_weights(Path(config.model.weights)))
     if config.task.name == "evaluate":

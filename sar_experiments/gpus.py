@@ -1,7 +1,8 @@
 """Leases of GPUs between the processes of one host, by kernel locks keyed by GPU UUID.
 
-The kernel frees a lock when its holder dies, however it dies. Python's file descriptors are not
-inherited across ``exec``, so a run's own child processes do not keep a lease alive.
+The kernel frees a lock when its holders die, however they die. Holders are the supervisor of a run
+and the run itself, which inherits the open files: a GPU is free when both are gone. Python hands
+no file on to further children unless asked to.
 """
 
 from __future__ import annotations
@@ -43,9 +44,15 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Lease:
-    """GPUs that this process holds; ``gpus`` is the value for CUDA_VISIBLE_DEVICES."""
+    """GPUs that this process holds.
+
+    Attributes:
+        gpus: The value for CUDA_VISIBLE_DEVICES.
+        descriptors: Open files that carry the locks, for a child to inherit.
+    """
 
     gpus: tuple[str, ...]
+    descriptors: tuple[int, ...] = ()
 
 
 def visible_gpus() -> list[Gpu]:
@@ -76,6 +83,7 @@ def lease(
     jobs_per_gpu: int = 1,
     poll_s: float = 0.2,
     on_wait: Callable[[], None] | None = None,
+    check: Callable[[], None] | None = None,
 ) -> Iterator[Lease]:
     """Hold ``count`` GPUs, all or none, so that two jobs wanting all of them cannot deadlock.
 
@@ -84,6 +92,7 @@ def lease(
         jobs_per_gpu: Slots of each GPU; the emptiest GPUs are taken first.
         poll_s: Seconds between tries while too few are free.
         on_wait: Called once if there is need to wait.
+        check: Called before every try; what it raises ends the wait.
 
     Raises:
         HardwareError: More are wanted than visible, or the lock folder cannot be written.
@@ -97,13 +106,15 @@ def lease(
     waited = False
     try:
         while len(held) < count:
+            if check is not None:
+                check()
             held = _try_all(gpus, count, jobs_per_gpu)
             if not held:
                 if on_wait is not None and not waited:
                     on_wait()
                 waited = True
                 time.sleep(poll_s)
-        yield Lease(tuple(held))
+        yield Lease(tuple(held), tuple(file.fileno() for file in held.values()))
     finally:
         for file in held.values():
             file.close()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import ListConfig, OmegaConf
 
-from sar_experiments import gpus
+from sar_experiments import gpus, studies
 from sar_experiments.config import Device
 
 if TYPE_CHECKING:
@@ -30,6 +30,11 @@ def if_equal(value: object, expected: object, then: object, otherwise: object) -
     names = [str(each.name if isinstance(each, Enum) else each) for each in (value, expected)]
     chosen = then if names[0] == names[1] else otherwise
     return chosen.name if isinstance(chosen, Enum) else chosen
+
+
+def below(folder: str, name: str | None) -> str | None:
+    """Return the path of a name in a folder; None without a name."""
+    return None if name is None else f"{folder}/{name}"
 
 
 def divide(values: ListConfig | None, divisor: float) -> ListConfig | None:
@@ -70,6 +75,9 @@ def job_slots(device: Device, num_gpus: int, jobs_per_gpu: int, jobs: int) -> in
 RESOLVERS: Mapping[str, Any] = {
     "first_set": first_set,
     "if_equal": if_equal,
+    "below": below,
+    "optuna_storage": studies.storage,
+    "trials_left": studies.trials_left,
     "divide": divide,
     "scaled_rate": scaled_rate,
     "gpu_count": gpu_count,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -16,9 +17,12 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sar_experiments.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 CONFIG = "config.yaml"
 DETECTRON2 = "detectron2.yaml"
@@ -33,7 +37,10 @@ CHECK = "check.json"
 TRAIN_SPLIT = "train_split.json"
 VAL_SPLIT = "val_split.json"
 
-STATUSES = ("running", "completed", "failed", "diverged", "interrupted")
+CLAIM = ".claim"
+
+STATUSES = ("running", "completed", "pruned", "failed", "diverged", "interrupted")
+ENDED_WELL = ("completed", "pruned")
 CAUSES = ("", "user", "exception", "killed", "exit", "oom")
 
 PACKAGES = ("sar-experiments", "torch", "torchvision", "detectron2", "hydra-core", "numpy")
@@ -63,6 +70,9 @@ class Result:
         ended: Time of the end; empty while it goes on.
         log_tail: Last lines of train.log where it failed.
         details: More, for instance losses and files of a divergence.
+        accumulate_steps: Parts that a batch is computed in, where the run was retried with more.
+        attempts: Earlier tries of this run that ended otherwise, oldest first: status, cause, why,
+            seconds, gpus, started, accumulate_steps.
     """
 
     status: str
@@ -83,6 +93,8 @@ class Result:
     ended: str = ""
     log_tail: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
+    accumulate_steps: int | None = None
+    attempts: list[dict[str, Any]] = field(default_factory=list)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -168,6 +180,37 @@ def config_hash(config: Mapping[str, Any], *, exclude: Sequence[str]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
+@contextlib.contextmanager
+def claimed(folder: Path, *, on_taken: Callable[[], None]) -> Iterator[int]:
+    """Hold a run folder against every other process; yields the open file that carries the lock.
+
+    A child that inherits the file holds the folder as well, after its parent died.
+
+    Args:
+        folder: Run folder; made if missing.
+        on_taken: Called again and again while another process holds it; waits or raises.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / CLAIM, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        while not _is_locked(descriptor):
+            on_taken()
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Take the lock if it is free; a file system without locks is taken as free."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def resolve_weights(path: Path) -> Path:
     """Return the checkpoint file that a run folder or a file means.
 
@@ -208,6 +251,15 @@ def process_start(pid: int) -> int:
         return 0
     state, *rest = text.rpartition(")")[2].split()
     return 0 if state == "Z" else int(rest[18])  # field 22 of proc(5), starttime
+
+
+def parse_time(text: str) -> float:
+    """Return the seconds since 1970 of what ``now`` wrote.
+
+    Raises:
+        ValueError: It is no such text.
+    """
+    return datetime.fromisoformat(text).timestamp()
 
 
 def now() -> str:

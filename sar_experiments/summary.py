@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CSV, MARKDOWN = "summary.csv", "summary.md"
 SEED = "seed"
+BOARD_ROWS = 12  # shown after every job; the files hold all
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,10 @@ def leaderboard(rows: Sequence[Row], *, metric: str) -> str:
     lines += [
         f"{_number(row.result.metrics.get(metric)):>8}  {row.result.status:<11}"
         f"  {row.result.seconds:>8.0f}  {row.job}  {_text(row.changes)}".rstrip()
-        for row in rows
+        for row in rows[:BOARD_ROWS]
     ]
+    if len(rows) > BOARD_ROWS:
+        lines.append(f"{len(rows) - BOARD_ROWS} more in {MARKDOWN}")
     return "\n".join(lines)
 
 

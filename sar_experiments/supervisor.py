@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import os
@@ -9,10 +10,10 @@ import signal
 import subprocess
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from sar_experiments import run_folder
+from sar_experiments import cores, run_folder, sweeping
 from sar_experiments.exit_codes import DONE, FAILED, INTERRUPTED, USER_MISTAKE
 
 if TYPE_CHECKING:
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from sar_experiments.run_folder import Result
 
 SUPERVISOR_PID = "SAR_SUPERVISOR_PID"
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-"""What asks a run to save and end; the last two are a cluster's before it takes a machine away."""
+STOP_SIGNALS = sweeping.SIGNALS
 TAIL_LINES = 12
 POLL_S = 0.2
 KILL_WAIT_S = 120.0
@@ -32,12 +32,28 @@ KILL_WAIT_S = 120.0
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a run computes.
+
+    Attributes:
+        gpus: Value of CUDA_VISIBLE_DEVICES; empty shows the run no GPU.
+        cores: Share of the host's cores; None leaves what the environment says.
+        locks: Open files that carry leases and claims; the run inherits them, so that they hold
+            until it has ended, even where its supervisor was killed.
+    """
+
+    gpus: Sequence[str] = ()
+    cores: int | None = None
+    locks: Sequence[int] = ()
+
+
 def supervise(
     folder: Path,
     *,
     command: Sequence[str],
     start: Result,
-    gpus: Sequence[str],
+    place: Place,
     grace_s: float = 30.0,
     console: Literal["inherit", "log"] = "inherit",
 ) -> Result:
@@ -54,21 +70,22 @@ def supervise(
         folder: Run folder; made if missing.
         command: What the fresh process executes.
         start: The result to begin with, status ``running``.
-        gpus: Value of CUDA_VISIBLE_DEVICES; empty shows the child no GPU.
+        place: Where it computes.
         grace_s: Seconds between SIGTERM and SIGKILL.
         console: Where the child's standard output goes: to ours, or to train.log. Its standard
             error always goes to train.log.
     """
     folder.mkdir(parents=True, exist_ok=True)
     began_s = time.monotonic()
-    run_folder.write_result(folder, replace(start, gpus=list(gpus)))
+    run_folder.write_result(folder, replace(start, gpus=list(place.gpus)))
     with (folder / run_folder.TRAIN_LOG).open("ab") as log:
         process = subprocess.Popen(
             list(command),
             stdin=subprocess.DEVNULL,
             stdout=None if console == "inherit" else log,
             stderr=log,
-            env=_environment(gpus),
+            env=_environment(place),
+            pass_fds=place.locks,
             start_new_session=True,  # a terminal's Ctrl-C reaches us alone, and we pass it on
         )
     try:
@@ -78,15 +95,16 @@ def supervise(
             code = _wait(process, received, grace_s)
     finally:
         _kill_group(process)
-    result = _record_end(folder, code, bool(received), time.monotonic() - began_s)
-    if result.status != "completed":
+    was_asked = bool(received or sweeping.stop_level())
+    result = _record_end(folder, code, was_asked, time.monotonic() - began_s)
+    if result.status not in run_folder.ENDED_WELL:
         _hand_over(received, before)
     return result
 
 
 def exit_code(result: Result) -> int:
     """Return the exit code of the contract for a result."""
-    if result.status == "completed":
+    if result.status in run_folder.ENDED_WELL:
         return DONE
     if result.status == "interrupted":
         return INTERRUPTED
@@ -116,10 +134,18 @@ def die_with_parent(grace_s: float, *, parent: int | None = None) -> None:
         grace_s: Seconds between SIGTERM and the end.
         parent: Who started this process; None is its supervisor.
     """
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # blocked in a sweep's workers
     if parent is None:
         parent = int(os.environ.get(SUPERVISOR_PID, os.getppid()))
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     threading.Thread(target=_watch, args=(parent, grace_s), daemon=True).start()
+    atexit.register(_clear_group, parent)
+
+
+def _clear_group(parent: int) -> None:
+    """At the end of an orphan: do what its supervisor would, end what it started."""
+    if os.getppid() != parent and os.getsid(0) == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
 
 
 def _watch(parent: int, grace_s: float) -> None:
@@ -127,13 +153,20 @@ def _watch(parent: int, grace_s: float) -> None:
         time.sleep(1.0)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(grace_s)
+    _clear_group(parent)
     os._exit(128 + signal.SIGKILL)
 
 
-def _environment(gpus: Sequence[str]) -> dict[str, str]:
+def _environment(place: Place) -> dict[str, str]:
+    share = {}
+    if place.cores is not None:
+        # joblib sets the same in its workers, but not where it runs one job at a time.
+        threads = os.environ.get("OMP_NUM_THREADS", str(place.cores))
+        share = {cores.SHARE: str(place.cores), "OMP_NUM_THREADS": threads}
     return {
         **os.environ,
-        "CUDA_VISIBLE_DEVICES": ",".join(gpus),
+        **share,
+        "CUDA_VISIBLE_DEVICES": ",".join(place.gpus),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "PYTHONUNBUFFERED": "1",
         SUPERVISOR_PID: str(os.getpid()),
@@ -144,11 +177,15 @@ def _environment(gpus: Sequence[str]) -> dict[str, str]:
 def _signals() -> Iterator[tuple[list[int], dict[int, Any]]]:
     """Collect what asks to stop, instead of ending; outside the main thread nothing arrives.
 
+    In a sweep its parent listens, and ``sweeping.stop_level`` tells. A launcher of another kind
+    inherited the blocked signals, which are let through here.
+
     Yields:
         The signals received so far, and who handled them before.
     """
     received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
+    in_thread = threading.current_thread() is not threading.main_thread()
+    if in_thread or sweeping.is_blocking():
         yield received, {}
         return
 
@@ -156,9 +193,11 @@ def _signals() -> Iterator[tuple[list[int], dict[int, Any]]]:
         received.append(number)
 
     before: dict[int, Any] = {each: signal.signal(each, remember) for each in STOP_SIGNALS}
+    mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     try:
         yield received, before
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -176,19 +215,17 @@ def _hand_over(received: Sequence[int], before: dict[int, Any]) -> None:
 
 def _wait(process: subprocess.Popen[bytes], received: list[int], grace_s: float) -> int:
     """Wait for the end; pass signals on; kill when asked twice or when grace is over."""
-    parent = os.getppid()
     deadline_s: float | None = None
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
             return process.wait(POLL_S)
-        if os.getppid() != parent:  # a sweep's worker whose parent was killed
-            _kill_group(process)
-            os._exit(FAILED)
-        if received and deadline_s is None:
+        asked = max(len(received), sweeping.stop_level())
+        if asked and deadline_s is None:
             process.terminate()
             deadline_s = time.monotonic() + grace_s
-        urgent = sum(number in (signal.SIGINT, signal.SIGTERM) for number in received)
-        if urgent > 1 or (deadline_s is not None and time.monotonic() > deadline_s):
+        urgent = sum(number in sweeping.URGENT for number in received)
+        is_over = deadline_s is not None and time.monotonic() > deadline_s
+        if urgent > 1 or is_over or sweeping.stop_level() == sweeping.KILL:
             _kill_group(process)
 
 
@@ -204,7 +241,7 @@ def _record_end(folder: Path, code: int, was_signalled: bool, seconds: float) ->
     changes: dict[str, object] = {"seconds": round(seconds, 2), "ended": run_folder.now()}
     if result is None or result.status == "running":
         changes |= _unrecorded_end(code, was_signalled)
-    if result is None or result.status != "completed":
+    if result is None or result.status not in run_folder.ENDED_WELL:
         changes["log_tail"] = _tail(folder / run_folder.TRAIN_LOG)
     return run_folder.update_result(folder, **changes)
 

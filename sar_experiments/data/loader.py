@@ -11,12 +11,9 @@ process instead of each image.
 
 from __future__ import annotations
 
-import math
-import os
 import signal
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -26,6 +23,7 @@ from detectron2.data import DatasetFromList
 from detectron2.data.samplers import RepeatFactorTrainingSampler
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from sar_experiments.cores import usable_cores
 from sar_experiments.errors import ConfigError, DatasetError, SarError
 
 if TYPE_CHECKING:
@@ -45,8 +43,6 @@ LINGER_S = 60
 
 # Set beside the seed, so that the order of an epoch and an image's augmentations share no draws.
 _ORDER_STREAM = 1
-
-_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def train_loader(  # noqa: PLR0913 - each says something else about the order
@@ -149,16 +145,6 @@ def default_workers(*, runs_at_once: int = 1) -> int:
         runs_at_once: Runs, and ranks of them, that share the cores.
     """
     return max(0, min(usable_cores() // runs_at_once - 1, MAX_WORKERS))
-
-
-def usable_cores() -> int:
-    """Return the cores of this process: its affinity, and the quota of its container."""
-    cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = _CPU_QUOTA.read_text(encoding="ascii").split()
-        return min(cores, max(1, math.floor(int(quota) / int(period))))
-    except (OSError, ValueError):  # no control groups, or "max": no quota
-        return cores
 
 
 def repeat_factors(samples: Sequence[Sample], threshold: float) -> list[float]:

@@ -9,14 +9,18 @@ import importlib
 import logging
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from tqdm import tqdm
 
 from sar_experiments import run_folder, supervisor
 from sar_experiments.config import Config, processes, read_config
+from sar_experiments.errors import ConfigError
 from sar_experiments.tasks.ending import Ending, attempt, record, tracebacks
 from sar_experiments.tasks.interruption import Interruption
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 
 def main() -> None:
@@ -32,6 +36,8 @@ def main() -> None:
 
 def run(config: Config, folder: Path, interruption: Interruption) -> Ending:
     """Run the task, in this process or in one for each GPU."""
+    if config.task.module is not None:  # a user's own; it loads what it needs
+        return Ending(int(_users_task(config.task.module).run(config, folder, interruption)))
     device = importlib.import_module("sar_experiments.tasks.device")
     device.load_libraries()
     count = processes(config)
@@ -77,6 +83,18 @@ class BesideBars(logging.StreamHandler[TextIO]):
         """Write one line or table."""
         with tqdm.external_write_mode(file=self.stream):
             super().emit(record)
+
+
+def _users_task(name: str) -> ModuleType:
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        msg = f"task.module={name} cannot be imported: {error}"
+        raise ConfigError(msg) from error
+    if not callable(getattr(module, "run", None)):
+        msg = f"task.module={name} ({module.__file__}) has no function run"
+        raise ConfigError(msg)
+    return module
 
 
 if __name__ == "__main__":

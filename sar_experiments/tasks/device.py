@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sar_experiments import run_folder
 from sar_experiments.config import Device, processes
+from sar_experiments.cores import usable_cores
 from sar_experiments.errors import HardwareError
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ def prepare_device(config: Config) -> None:
         HardwareError: CUDA was asked for and PyTorch sees none.
     """
     import torch
-
-    from sar_experiments.data.loader import usable_cores
 
     count = processes(config)
     if count > 1:  # or each of them would use every core

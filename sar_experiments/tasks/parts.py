@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from sar_experiments import run_folder
 from sar_experiments.config import processes
+from sar_experiments.cores import usable_cores
 from sar_experiments.data import check_table
 from sar_experiments.data import parts as data_parts
 from sar_experiments.data.checks import (
@@ -20,7 +21,7 @@ from sar_experiments.data.checks import (
     check_datasets,
     without_bad_samples,
 )
-from sar_experiments.data.loader import default_workers, usable_cores
+from sar_experiments.data.loader import default_workers
 from sar_experiments.data.radiometry import Radiometry
 from sar_experiments.errors import DatasetError
 

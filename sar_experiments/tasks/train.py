@@ -9,12 +9,21 @@ import torch
 from detectron2.utils import comm
 
 from sar_experiments import ranks, run_folder
-from sar_experiments.config import Config, Device, Precision, SolverConfig, to_plain, to_yaml
+from sar_experiments.config import (
+    Config,
+    Device,
+    Precision,
+    Prune,
+    SolverConfig,
+    to_plain,
+    to_yaml,
+)
 from sar_experiments.data import parts as data_parts
 from sar_experiments.data.loader import class_frequencies, repeat_factors, train_loader
 from sar_experiments.errors import HardwareError
 from sar_experiments.exit_codes import DONE, INTERRUPTED
 from sar_experiments.model import build, weights
+from sar_experiments.pruning import Pruning
 from sar_experiments.tasks.measuring import measure_parts, sar_mapper, validation
 from sar_experiments.tasks.parts import CHECK_TABLE, load_parts, usable_parts, workers
 from sar_experiments.tasks.statistics import name_other_radiometry, with_statistics
@@ -52,7 +61,7 @@ def run(config: Config, folder: Path, interruption: Interruption) -> int:
     interruption.can_wait = True
     outcome = train(
         learner,
-        _plan(config, cfg),
+        _plan(config, cfg, folder),
         loader=loader,
         evaluate=validate,
         checkpointer=checkpointer,
@@ -65,6 +74,13 @@ def run(config: Config, folder: Path, interruption: Interruption) -> int:
             run_folder.update_result(folder, status="interrupted", why=why)
         logger.info("%s", why)
         return INTERRUPTED
+    if outcome.why_pruned:
+        if comm.is_main_process():
+            metrics = {config.evaluation.metric: outcome.best}
+            run_folder.update_result(
+                folder, status="pruned", why=outcome.why_pruned, metrics=metrics
+            )
+        return DONE
     return _evaluate_best(config, folder, learner.model, parts, outcome)
 
 
@@ -136,7 +152,7 @@ def _write_texts(config: Config, folder: Path, model: torch.nn.Module) -> None:
     write_texts(folder, texts)
 
 
-def _plan(config: Config, cfg: Any) -> Plan:  # noqa: ANN401 - yacs
+def _plan(config: Config, cfg: Any, folder: Path) -> Plan:  # noqa: ANN401 - yacs
     return Plan(
         max_iter=cfg.SOLVER.MAX_ITER,
         seed=config.seed,
@@ -149,7 +165,16 @@ def _plan(config: Config, cfg: Any) -> Plan:  # noqa: ANN401 - yacs
         pictures=config.evaluation.pictures,
         clip_full_norm=clip_full_norm(config.solver),
         autocast=_autocast(config),
+        accumulate_steps=config.solver.accumulate_steps,
+        pruning=_pruning(config, folder),
     )
+
+
+def _pruning(config: Config, folder: Path) -> Pruning | None:
+    sweep = config.sweep
+    if sweep.prune is Prune.never:
+        return None
+    return Pruning(folder, config.evaluation.metric, sweep.prune_min_runs, sweep.prune_min_step)
 
 
 def _autocast(config: Config) -> torch.dtype | None:

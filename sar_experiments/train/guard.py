@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from detectron2.engine import HookBase
@@ -11,9 +11,6 @@ from detectron2.utils import comm
 
 from sar_experiments import ranks
 from sar_experiments.errors import DivergedError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 ADVICE = (
     "Try a lower solver.base_lr (a tenth), a longer solver.warmup_iters,"
@@ -51,8 +48,9 @@ class DivergenceGuard(HookBase):
         self._model = model
         self._max_loss = max_loss
         self._clip_full_norm = clip_full_norm
-        self._batch: Sequence[dict[str, Any]] = ()
-        self._losses: dict[str, torch.Tensor] = {}
+        self._is_step = False
+        self._batch: list[dict[str, Any]] = []
+        self._parts: list[dict[str, torch.Tensor]] = []
 
     def before_train(self) -> None:
         """Start to remember what goes into the model and what comes out."""
@@ -66,18 +64,23 @@ class DivergenceGuard(HookBase):
         for handle in self._handles:
             handle.remove()
 
+    def before_step(self) -> None:
+        """Forget the last step."""
+        self._is_step, self._batch, self._parts = True, [], []
+
     def after_backward(self) -> None:
         """Check this step's losses and gradients.
 
         Raises:
             DivergedError: One of them is not finite, or the total loss is above the bound.
         """
+        self._is_step = False
         scaler = getattr(self.trainer, "grad_scaler", None)
         if scaler is not None and scaler.is_enabled():
             scaler.unscale_(self.trainer.optimizer)
         gradients = [p.grad for p in self._model.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        losses = torch.stack([loss.detach().float() for loss in self._losses.values()])
+        losses = torch.stack([loss.detach().float() for loss in self._losses().values()])
         suspects = (
             losses
             if _may_overflow(scaler)
@@ -98,7 +101,7 @@ class DivergenceGuard(HookBase):
         Args:
             what: What is wrong, such as "the gradient is not finite".
         """
-        losses = {name: float(loss.detach()) for name, loss in self._losses.items()}
+        losses = {name: float(loss.detach()) for name, loss in self._losses().items()}
         files = [str(record.get("file_name", "")) for record in self._batch]
         return self._error(what, losses, files)
 
@@ -125,7 +128,7 @@ class DivergenceGuard(HookBase):
     def _what(self, losses: torch.Tensor) -> str:
         broken = [
             name
-            for name, loss in zip(self._losses, losses.tolist(), strict=True)
+            for name, loss in zip(self._losses(), losses.tolist(), strict=True)
             if not math.isfinite(loss)
         ]
         if broken:
@@ -135,14 +138,22 @@ class DivergenceGuard(HookBase):
         return _GRADIENT
 
     def _remember_batch(self, _model: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
-        self._batch = inputs[0]
-        self._losses = {}
+        if self._is_step:
+            self._batch += inputs[0]
 
     def _remember_losses(
         self, model: torch.nn.Module, _inputs: tuple[Any, ...], outputs: dict[str, torch.Tensor]
     ) -> None:
-        if model.training:
-            self._losses = outputs
+        if self._is_step and model.training:
+            self._parts.append(outputs)
+
+    def _losses(self) -> dict[str, torch.Tensor]:
+        """Return the mean over the parts that the batch was computed in."""
+        names = self._parts[0] if self._parts else {}
+        return {
+            name: torch.stack([part[name].detach() for part in self._parts]).mean()
+            for name in names
+        }
 
 
 def _may_overflow(scaler: torch.amp.GradScaler | None) -> bool:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from sar_experiments.model.weights import Checkpointer
+    from sar_experiments.pruning import Pruning
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +89,7 @@ class Validation(HookBase):
         period: int,
         metric: str,
         patience: int,
+        pruning: Pruning | None = None,
     ) -> None:
         """Evaluate while training.
 
@@ -97,12 +99,15 @@ class Validation(HookBase):
             period: Steps between evaluations; 0 evaluates at the end alone.
             metric: What decides; larger is better.
             patience: Evaluations without improvement after which training stops; 0 never stops.
+            pruning: When to give up among the runs of a sweep.
         """
         self._evaluate = evaluate
         self._checkpointer = checkpointer
         self._period = period
         self._metric = metric
         self._patience = patience
+        self._pruning = pruning
+        self.why_pruned = ""
         self.best: float | None = None
         self.best_step = 0
         self.latest: float | None = None
@@ -156,6 +161,10 @@ class Validation(HookBase):
                 self._checkpointer.save_whole(run_folder.MODEL_BEST, step=done)
         else:
             self.since_best += 1
+        if self._pruning is not None and done < self.trainer.max_iter:
+            # The other runs write meanwhile: one rank reads, so that all decide alike.
+            rule, best = self._pruning, self.best
+            self.why_pruned = ranks.from_first(lambda: rule.reason(done, best))
 
 
 class Checkpoints(HookBase):
@@ -220,6 +229,9 @@ class StopOnRequest(HookBase):
             self.interrupted = True
             self._checkpoints.save()
             logger.info("interrupted after step %d; checkpoint written", done)
+            raise StopTraining
+        if self._validation.why_pruned:
+            logger.info("%s", self._validation.why_pruned)
             raise StopTraining
         if self._validation.is_hopeless and done < self.trainer.max_iter:
             logger.info(

@@ -27,9 +27,12 @@ from sar_experiments.train.hooks import (
     StopTraining,
     Validation,
 )
+from sar_experiments.train.parts import AmpPartsTrainer, PartsTrainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    from sar_experiments.pruning import Pruning
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +55,8 @@ class Plan:
         clip_full_norm: Common norm that all gradients are scaled down to, or None.
         pictures: Images of a step that are shown as the model got them.
         autocast: Type of the forward pass on CUDA, or None for float32.
+        accumulate_steps: Parts that each batch is computed in.
+        pruning: When to give up among the runs of a sweep, or None.
     """
 
     max_iter: int
@@ -65,6 +70,8 @@ class Plan:
     pictures: int
     clip_full_norm: float | None = None
     autocast: torch.dtype | None = None
+    accumulate_steps: int = 1
+    pruning: Pruning | None = None
 
 
 @dataclass(frozen=True)
@@ -76,12 +83,14 @@ class Outcome:
         interrupted: A signal asked to stop; the run can be resumed.
         best: Best validation metric.
         best_step: Step it was measured at.
+        why_pruned: Why the run was given up; empty where it was not.
     """
 
     steps: int
     interrupted: bool
     best: float | None
     best_step: int
+    why_pruned: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,6 +146,7 @@ def train(
         period=plan.evaluation_period,
         metric=plan.metric,
         patience=plan.patience,
+        pruning=plan.pruning,
     )
     checkpoints = Checkpoints(checkpointer, period=plan.checkpoint_period)
     stopper = StopOnRequest(is_interrupted, validation, checkpoints)
@@ -163,17 +173,27 @@ def train(
     if not stopper.interrupted:
         checkpoints.save_final()
     return Outcome(
-        int(trainer.iter) + 1, stopper.interrupted, validation.best, validation.best_step
+        int(trainer.iter) + 1,
+        stopper.interrupted,
+        validation.best,
+        validation.best_step,
+        validation.why_pruned,
     )
 
 
 def _trainer(learner: Learner, plan: Plan, loader: Iterable[Batch]) -> SimpleTrainer:
+    learns = (learner.model, loader, learner.optimizer)
     if plan.autocast is None:
-        return SimpleTrainer(learner.model, loader, learner.optimizer)
+        whole = plan.accumulate_steps == 1
+        return (
+            SimpleTrainer(*learns) if whole else PartsTrainer(*learns, parts=plan.accumulate_steps)
+        )
     # bf16 has the range of fp32: nothing to scale, and the guard sees true gradients.
     scaler = torch.amp.GradScaler("cuda", enabled=plan.autocast is torch.float16)
-    return AMPTrainer(
-        learner.model, loader, learner.optimizer, precision=plan.autocast, grad_scaler=scaler
+    if plan.accumulate_steps == 1:
+        return AMPTrainer(*learns, precision=plan.autocast, grad_scaler=scaler)
+    return AmpPartsTrainer(
+        *learns, parts=plan.accumulate_steps, precision=plan.autocast, grad_scaler=scaler
     )
 
 

@@ -15,7 +15,18 @@ from sar_experiments.detectron2_keys import detectron2_defaults
 from sar_experiments.errors import ConfigError
 
 CONF_DIR = Path(cli.conf_dir())
-GROUPS = ("task", "usecase", "model", "solver", "augment", "radiometry", "hardware", "experiment")
+GROUPS = (
+    "task",
+    "usecase",
+    "model",
+    "solver",
+    "augment",
+    "radiometry",
+    "hardware",
+    "experiment",
+    "sweep",
+    "search",
+)
 OPTIONS = sorted(
     f"{path.parent.relative_to(CONF_DIR)}={path.stem}"
     for path in CONF_DIR.rglob("*.yaml")

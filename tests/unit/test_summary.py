@@ -72,3 +72,14 @@ def test_a_run_that_goes_on_or_is_broken_does_no_harm(sweep):
 
 def test_an_empty_sweep_has_an_empty_table(tmp_path):
     assert len(write_summary(tmp_path, metric="AP").splitlines()) == 1
+
+
+def test_a_long_leaderboard_is_cut_on_the_console_alone(tmp_path):
+    for number in range(20):
+        (tmp_path / f"{number}_ships").mkdir()
+        result = run_folder.Result(status="completed", task="train", metrics={"AP50": 0.1})
+        run_folder.write_result(tmp_path / f"{number}_ships", result)
+    board = write_summary(tmp_path, metric="AP50").splitlines()
+    assert len(board) == 14
+    assert board[-1] == "8 more in summary.md"
+    assert len((tmp_path / "summary.csv").read_text().splitlines()) == 21

@@ -29,7 +29,7 @@ def supervise(tmp_path):
             folder,
             command=[sys.executable, "-c", HEADER + textwrap.dedent(source), str(folder)],
             start=run_folder.new_result(task="train", config_hash="abc", overrides=[]),
-            gpus=gpus,
+            place=supervisor.Place(gpus),
             grace_s=grace_s,
             console=console,
         )
@@ -88,6 +88,8 @@ def test_children_of_the_child_do_not_outlive_it(supervise):
     assert run_folder.process_start(int(result.log_tail[-1])) == 0
 
 
+START = run_folder.new_result(task="train", config_hash="", overrides=[])
+
 SUPERVISOR = """
 import sys
 from pathlib import Path
@@ -96,7 +98,7 @@ folder = Path(sys.argv[1])
 result = supervisor.supervise(
     folder, command=[sys.executable, "-c", sys.argv[2], str(folder)],
     start=run_folder.new_result(task="train", config_hash="", overrides=[]),
-    gpus=[], grace_s=float(sys.argv[3]), console="log",
+    place=supervisor.Place(), grace_s=float(sys.argv[3]), console="log",
 )
 sys.exit(supervisor.exit_code(result))
 """
@@ -205,3 +207,34 @@ def test_a_killed_supervisor_takes_its_child_with_it(supervising):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert not run_folder.is_alive(run_folder.read_result(folder))
+
+
+def test_a_run_goes_on_when_the_shell_that_started_it_ends(tmp_path):
+    folder = tmp_path / "run"
+    child = (
+        HEADER
+        + """
+(folder / "ready").touch()
+time.sleep(2)
+run_folder.update_result(folder, status="completed")
+"""
+    )
+    command = [sys.executable, "-c", SUPERVISOR, str(folder), child, "1"]
+    shell = subprocess.Popen(["sh", "-c", '"$@" & echo', "sh", *command])
+    shell.wait()
+    deadline = time.monotonic() + 60
+    while not folder.is_dir() or (run_folder.read_result(folder) or START).status == "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert run_folder.read_result(folder).status == "completed"
+
+
+def test_cores_are_handed_to_the_child(tmp_path):
+    result = supervisor.supervise(
+        tmp_path / "run",
+        command=[sys.executable, "-c", "import os; print(os.environ['SAR_CORES'])"],
+        start=START,
+        place=supervisor.Place(cores=3),
+        console="log",
+    )
+    assert result.log_tail[-1] == "3"

@@ -9,12 +9,12 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from sar_experiments import cores as host
 from sar_experiments.errors import ConfigError, DatasetError
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("detectron2")
 
-from sar_experiments.data import loader as loading  # noqa: E402
 from sar_experiments.data.loader import (  # noqa: E402
     TrainingOrder,
     class_frequencies,
@@ -255,8 +255,8 @@ def test_samples_cross_to_processes_as_one_block():
 def test_the_default_number_of_processes_follows_the_cores(
     monkeypatch, tmp_path, cores, quota, runs, expected
 ):
-    monkeypatch.setattr(loading.os, "sched_getaffinity", lambda _: set(range(cores)))
-    monkeypatch.setattr(loading, "_CPU_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(host.os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setattr(host, "CPU_QUOTA", tmp_path / "cpu.max")
     if quota is not None:
         (tmp_path / "cpu.max").write_text(quota)
     assert default_workers(runs_at_once=runs) == expected
