@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/setup.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo format lint types layers test test-slow test-gpu check tensorboard monitor sweep bench-sweep lock clean
+.PHONY: help setup demo format lint types layers test test-slow test-gpu check tensorboard monitor sweep bench-sweep lock clean \
+	docker-build docker-up docker-down docker-logs docker-shell docker-ps docker-tensorboard docker-monitor docker-serve
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -58,6 +59,33 @@ sweep: $(STAMP)  ## several runs: make sweep usecase=ships ARGS='solver.base_lr=
 bench-sweep: $(STAMP)  ## makespan of sweeps against the ideal and Hydra's own launchers, about ten minutes
 	$(BIN)/python benchmarks/sweep.py
 	$(BIN)/python benchmarks/sweep.py --queued 200
+
+docker-build:  ## the image, for your own user (BUILD_ARGS='--build-arg DETECTRON2=compiled'); docker/README.md
+	@docker/compose.sh build
+
+docker-up:  ## train in a container: make docker-up usecase=ships CUDA_DEVICES=1 ARGS='solver.base_lr=2e-4'
+	@docker/compose.sh up
+
+docker-logs:  ## follow it (usecase=, CUDA_DEVICES= as with docker-up)
+	@docker/compose.sh logs
+
+docker-shell:  ## a shell in it, or in a new container where it does not run
+	@docker/compose.sh shell
+
+docker-down:  ## stop it, checkpoint first; without usecase= all containers of yours, never anybody else's
+	@docker/compose.sh down
+
+docker-ps:  ## your containers
+	@docker/compose.sh ps
+
+docker-tensorboard:  ## TensorBoard in a container, port 6010 (TENSORBOARD_BIND=127.0.0.1 admits ssh tunnels alone)
+	@docker/compose.sh tensorboard
+
+docker-monitor:  ## the live table of runs and GPUs in a container
+	@docker/compose.sh monitor
+
+docker-serve:  ## find objects over HTTP: make docker-serve WEIGHTS=multirun/RUN CUDA_DEVICES=0
+	@docker/compose.sh serve
 
 lock: $(STAMP)  ## write docker/environment/requirements.txt anew
 	VENV='$(VENV)' docker/environment/lock.sh

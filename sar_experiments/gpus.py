@@ -173,13 +173,26 @@ def _try_lock(path: Path) -> IO[str] | None:
 
 def _opened(path: Path) -> IO[str]:
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        with contextlib.suppress(PermissionError):  # made by another user, who did this
-            os.fchmod(descriptor, 0o666)
+        descriptor = _descriptor(path)
     except OSError as error:
         msg = f"GPU lock {path} cannot be opened ({error.strerror}); set SAR_GPU_LOCK_DIR"
         raise HardwareError(msg) from error
     return os.fdopen(descriptor, "r+")
+
+
+def _descriptor(path: Path) -> int:
+    """Open a lock that may be another user's; make it where it is missing.
+
+    Never O_CREAT on an existing file: in a folder that everyone may write the kernel refuses that
+    for other users' files (fs.protected_regular, which distributions switch on).
+    """
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        with contextlib.suppress(FileExistsError):  # somebody else was faster
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            os.fchmod(descriptor, 0o666)  # whatever the umask
+            return descriptor
 
 
 def _by_id(wanted: str) -> Gpu:

@@ -61,7 +61,8 @@ class Result:
         overrides: What the command line changed.
         seconds: Wall time of the last process.
         gpus: Leased GPUs; empty on the CPU.
-        git_commit: Of the checkout that holds the package, "+dirty" with changes; None outside.
+        git_commit: Of the checkout that holds the package, "+dirty" with changes; in an image
+            what it was built from; None elsewhere.
         versions: Python and package versions.
         host: Name of the machine.
         pid: Process that runs the task.
@@ -281,10 +282,13 @@ def versions() -> dict[str, str]:
 
 @cache
 def git_commit() -> str | None:
-    """Return the commit of the checkout that holds the package; None outside one."""
+    """Return the commit of the checkout that holds the package.
+
+    Outside one SAR_GIT_COMMIT says it, which docker/Dockerfile sets; else None.
+    """
     package = Path(__file__).resolve().parent
     if not (package.parent / ".git").exists():
-        return None
+        return os.environ.get("SAR_GIT_COMMIT") or None
     try:
         commit = _git(package, "rev-parse", "HEAD")
         changed = _git(package, "status", "--porcelain", "--untracked-files=no")

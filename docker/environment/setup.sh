@@ -2,12 +2,18 @@
 # Makes the virtual environment with everything in it, Detectron2 included.
 # The Dockerfile calls the same script, so that container and checkout cannot drift apart.
 #
+#   docker/environment/setup.sh [everything | dependencies | project]
+#
+# `dependencies` reads docker/environment/ alone, so that the image's large layer outlives a change of
+# code; `project` adds sar_experiments to an environment that has them. Both are `everything`.
+#
 #   VENV=.venv                      where the environment is made
 #   PYTHON=python3                  which Python makes it (3.11 to 3.13)
 #   DETECTRON2=/path/to/source      compile this Detectron2 instead of the pure-Python wheel
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 here=docker/environment
+part=${1:-everything}
 venv=${VENV:-.venv}
 python=${PYTHON:-python3}
 source=${DETECTRON2:-}
@@ -31,12 +37,17 @@ check_source() {
         fail "DETECTRON2=$source holds no setup.py; give the root of Detectron2's source"
 }
 
-install_everything() {
+install_dependencies() {
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "uv==$uv_version"
     use_pip_index
     say "packages of $here/requirements.txt"
     uv_install --compile-bytecode --require-hashes --requirements "$here/requirements.txt"
     install_detectron2
+    check || exit 1
+}
+
+install_project() {
+    use_pip_index
     say "sar_experiments itself, editable"
     uv_install --no-deps --editable .
 }
@@ -65,17 +76,33 @@ install_detectron2() {
 
 detectron2_version() { "$venv/bin/python" -c 'import importlib.metadata as m, importlib.util as u; assert u.find_spec("detectron2"); print(m.version("detectron2"))'; }
 
-check_source
-[ -x "$venv/bin/python" ] || make_venv
-venv=$(cd "$venv" && pwd)
-stamp="$venv/setup.stamp"
-wanted=$(cat "$here"/* pyproject.toml <(pwd; echo "$source") | sha256sum)
-if [ -n "$source" ] || [ "$(cat "$stamp" 2>/dev/null || true)" != "$wanted" ]; then
+check() { "$venv/bin/python" -W ignore "$here/check.py"; }
+
+# Nothing is installed twice for the same pins.
+install_what_changed() {
+    local wanted stamp=$venv/setup.stamp
+    wanted=$(cat "$here"/* pyproject.toml <(pwd; echo "$source") | sha256sum)
+    if [ -z "$source" ] && [ "$(cat "$stamp" 2>/dev/null || true)" = "$wanted" ]; then
+        check || fail "the environment in $venv is broken; remove it and run again"
+        return
+    fi
     rm -f "$stamp"
-    install_everything
-    "$venv/bin/python" -W ignore "$here/check.py" || exit 1
+    install_dependencies
+    install_project
     echo "$wanted" >"$stamp"
+}
+
+case $part in everything | dependencies | project) ;; *) fail "'$part' is none of everything, dependencies, project" ;; esac
+check_source
+if [ "$part" = project ]; then
+    [ -x "$venv/bin/uv" ] || fail "$venv holds no dependencies yet; run: $0 dependencies"
 else
-    "$venv/bin/python" -W ignore "$here/check.py" || fail "the environment in $venv is broken; remove it and run again"
+    [ -x "$venv/bin/python" ] || make_venv
 fi
+venv=$(cd "$venv" && pwd)
+case $part in
+    everything) install_what_changed ;;
+    dependencies) install_dependencies ;;
+    project) install_project ;;
+esac
 say "ready: source $venv/bin/activate"

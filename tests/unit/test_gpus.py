@@ -143,3 +143,50 @@ def test_a_lock_folder_that_cannot_be_made_is_named(monkeypatch, tmp_path):
     refusal = r"SAR_GPU_LOCK_DIR=.*file/locks cannot be made"
     with pytest.raises(HardwareError, match=refusal), gpus.lease(1):
         pass
+
+
+def test_a_container_that_sees_one_gpu_leases_it_by_its_uuid(tmp_path, monkeypatch):
+    """Inside a container the only GPU is number 0, whatever the host calls it."""
+    monkeypatch.delenv("SAR_GPUS")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for name, rows in (("host", "0, GPU-a, H100\n1, GPU-b, H100"), ("container", "0, GPU-b, H100")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "nvidia-smi").write_text(f"#!/bin/sh\necho '{rows}'\n")
+        (tmp_path / name / "nvidia-smi").chmod(0o755)
+    log = tmp_path / "log"
+    jobs = []
+    for name, count in (("host", 2), ("container", 1), ("container", 1)):
+        with monkeypatch.context() as patch:
+            patch.setenv("PATH", str(tmp_path / name), prepend=os.pathsep)
+            jobs.append(start_job(log, count=count))
+    assert [job.wait(60) for job in jobs] == [0, 0, 0]
+    assert sorted(gpu for gpu, *_ in spans(log)) == ["GPU-a", "GPU-b", "GPU-b", "GPU-b"]
+    assert most_at_once(log, "GPU-b") == 1
+
+
+def test_a_lock_that_another_user_made_is_opened_and_never_created_anew(monkeypatch):
+    """The kernel's fs.protected_regular refuses O_CREAT there; see man 5 proc_sys_fs."""
+    with gpus.lease(1):
+        pass
+    really_open = os.open
+
+    def protected(path, flags, *mode, **more):
+        if flags & os.O_CREAT and os.path.exists(path):  # noqa: PTH110 - str or Path
+            raise PermissionError(13, "Permission denied")
+        return really_open(path, flags, *mode, **more)
+
+    monkeypatch.setattr(os, "open", protected)
+    with gpus.lease(1) as lease:
+        assert lease.gpus == ("fake0",)
+
+
+def test_everyone_may_use_the_locks(tmp_path):
+    before = os.umask(0o077)
+    try:
+        with gpus.lease(1):
+            pass
+    finally:
+        os.umask(before)
+    modes = {entry.name: entry.stat().st_mode & 0o7777 for entry in (tmp_path / "locks").iterdir()}
+    assert modes == {"mutex": 0o666, "gpu-fake0.0.lock": 0o666}
+    assert (tmp_path / "locks").stat().st_mode & 0o7777 == 0o1777

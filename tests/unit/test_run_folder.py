@@ -97,6 +97,16 @@ def test_versions_and_time_are_recorded():
     assert result.host
 
 
+@pytest.mark.parametrize(("said", "commit"), [("c0ffee", "c0ffee"), ("", None), (None, None)])
+def test_outside_a_checkout_the_image_says_the_commit(tmp_path, monkeypatch, said, commit):
+    monkeypatch.setattr(run_folder, "__file__", str(tmp_path / "sar_experiments/run_folder.py"))
+    if said is None:
+        monkeypatch.delenv("SAR_GIT_COMMIT", raising=False)
+    else:
+        monkeypatch.setenv("SAR_GIT_COMMIT", said)
+    assert run_folder.git_commit.__wrapped__() == commit
+
+
 def test_the_hash_ignores_what_does_not_change_the_result():
     def digest(**config):
         return run_folder.config_hash(config, exclude=("hardware",))
