@@ -1,0 +1,199 @@
+"""The image on a real Docker engine: what containers may do, how a run ends and goes on.
+
+Needs an engine, Docker Compose and an image: IMAGE=..., else `make docker-build` builds one.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[2]
+UID = os.getuid() or 1234  # a container does not run as root
+SMALL = (
+    "hardware.num_workers=2 usecase.simulator.image_size_px=128 usecase.simulator.train_images=24"
+    " usecase.simulator.val_images=6 usecase.simulator.test_images=3"
+    " usecase.simulator.scene_size_px=0 solver.warmup_iters=2"
+    " solver.log_period=2 solver.ims_per_batch=2"
+)
+SHORT = f"{SMALL} solver.max_iter=12 solver.eval_period=6 solver.checkpoint_period=4"
+ENDLESS = f"{SMALL} solver.max_iter=100000 solver.eval_period=0 solver.checkpoint_period=10"
+
+
+def engine_answers():
+    if shutil.which("docker") is None:
+        return False
+    return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
+
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not engine_answers(), reason="no Docker engine answers"),
+]
+
+
+@pytest.fixture(scope="module")
+def image():
+    """Build the image unless one is given."""
+    name = os.environ.get("IMAGE")
+    if name is None:
+        name = "sar_experiments:tests"
+        environment = {**os.environ, "IMAGE": name, "SAR_UID": str(UID)}
+        subprocess.run(["make", "docker-build"], cwd=CHECKOUT, env=environment, check=True)
+    return name
+
+
+@pytest.fixture
+def server(image, tmp_path):
+    """A user's folders, and a function that calls make with their variables."""
+    environment = {**os.environ, "IMAGE": image, "SAR_UID": str(UID), "SAR_GID": str(UID)}
+    environment |= {"usecase": "demo", "CUDA_DEVICES": "none", "NAME": f"test-{os.getpid()}"}
+    environment |= {"RUN_NAME": "run", "MEM_LIMIT": "6g", "SHM_SIZE": "1gb"}
+    tmp_path.chmod(0o755)
+    for variable in ("RUNS_DIR", "CACHE_DIR", "SAR_GPU_LOCK_DIR", "DATA_DIR"):
+        folder = tmp_path / variable.lower()
+        folder.mkdir()
+        folder.chmod(0o777)
+        environment[variable] = str(folder)
+
+    def call(target, *, check=True, **variables):
+        return subprocess.run(
+            ["make", target],
+            cwd=CHECKOUT,
+            env={**environment, **variables},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=check,
+        )
+
+    call.folder = tmp_path / "runs_dir" / "run"
+    yield call
+    call("docker-down")
+
+
+def result(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+def wait_for(condition, what, seconds=400):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return
+        time.sleep(0.5)
+    pytest.fail(f"{what}: not within {seconds} s\n{docker('ps', '--all')}")
+
+
+def docker(*words, check=True):
+    done = subprocess.run(["docker", *words], capture_output=True, text=True, check=check)
+    return done.stdout.strip()
+
+
+def container():
+    """Return the id of our container, running or not."""
+    return docker("ps", "--all", "--quiet", "--filter", f"name=-test-{os.getpid()}")
+
+
+def inside(*words, check=True):
+    return docker("exec", container(), *words, check=check)
+
+
+def state():
+    return json.loads(docker("inspect", container()))[0]["State"]
+
+
+def status_is(folder, *statuses):
+    return (folder / "result.json").is_file() and result(folder)["status"] in statuses
+
+
+def test_the_main_job_runs_read_only_as_the_caller(server):
+    server("docker-up", ARGS=SHORT)
+    wait_for(lambda: state()["Status"] == "exited", "the demo's end")
+    logs = docker("logs", container())
+    assert state()["ExitCode"] == 0, logs
+    found = result(server.folder)
+    assert found["status"] == "completed"
+    assert found["git_commit"]
+    assert found["metrics"]["AP50"] is not None
+    assert {path.stat().st_uid for path in server.folder.rglob("*")} == {UID}
+    assert docker("inspect", "--format", "{{.RestartCount}}", container()) == "0"
+
+
+def test_a_container_may_do_no_more_than_it_needs(server):
+    server("docker-up", ARGS=ENDLESS)
+    wait_for(lambda: status_is(server.folder, "running"), "the start")
+    assert inside("id", "-u") == str(UID)
+    capabilities = [line for line in inside("cat", "/proc/1/status").splitlines() if "Cap" in line]
+    assert {line.split()[1] for line in capabilities} == {"0" * 16}
+    assert "NoNewPrivs:\t1" in inside("cat", "/proc/1/status")
+    for folder in ("/", "/opt/venv", "/opt/sar_experiments", "/data", "/conf", "/etc"):
+        inside("test", "!", "-w", folder)
+    for folder in ("/sar/multirun", "/cache", "/locks", "/tmp"):
+        inside("test", "-w", folder)
+    for program in ("gcc", "cc", "g++", "make", "git", "nvcc"):
+        assert inside("sh", "-c", f"command -v {program} || true") == ""
+    assert inside("cat", "/proc/1/comm") == "tini"
+    assert inside("df", "--output=size", "--block-size=1M", "/dev/shm").split()[-1] == "1024"
+    second = server("docker-up", ARGS=ENDLESS, check=False)
+    assert second.returncode == 2
+    assert "is running already" in second.stderr
+    health = inside("/usr/bin/python3", "-I", "/opt/sar_experiments/docker/healthcheck.py")
+    assert health == "1 run(s) at work"
+
+
+def test_docker_stop_leaves_a_checkpoint_and_the_same_name_goes_on(server):
+    server("docker-up", ARGS=ENDLESS)
+    wait_for(lambda: (server.folder / "last_checkpoint").is_file(), "the first checkpoint")
+    start_s = time.monotonic()
+    docker("stop", "--time", "90", container())
+    assert time.monotonic() - start_s < 80
+    assert state()["ExitCode"] == 130
+    assert not state()["OOMKilled"]
+    stopped = result(server.folder)
+    assert stopped["status"] == "interrupted"
+    log_lines = len((server.folder / "metrics.jsonl").read_text().splitlines())
+    server("docker-up", ARGS=ENDLESS)
+    metrics = server.folder / "metrics.jsonl"
+    wait_for(lambda: len(metrics.read_text().splitlines()) > log_lines, "the run to go on")
+    steps = [json.loads(line).get("iteration", 0) for line in metrics.read_text().splitlines()]
+    assert steps == sorted(steps)
+    server("docker-down")
+    assert container() == ""
+    assert result(server.folder)["status"] == "interrupted"
+
+
+def test_a_killed_run_is_started_again_and_goes_on(server):
+    server("docker-up", ARGS=ENDLESS)
+    wait_for(lambda: (server.folder / "last_checkpoint").is_file(), "the first checkpoint")
+    first = result(server.folder)["started"]
+    inside(
+        "sh",
+        "-c",
+        "kill -9 $(grep -l sar_experiments.tasks /proc/[0-9]*/cmdline | cut -d/ -f3)",
+        check=False,
+    )
+    wait_for(
+        lambda: status_is(server.folder, "running") and result(server.folder)["started"] != first,
+        "the restart",
+    )
+    assert docker("inspect", "--format", "{{.RestartCount}}", container()) == "1"
+
+
+def test_tensorboard_answers_and_is_healthy(server):
+    server("docker-tensorboard", TENSORBOARD_PORT="16010", TENSORBOARD_BIND="127.0.0.1")
+    name = docker("ps", "--quiet", "--filter", "name=-tensorboard-tensorboard")
+    try:
+        check = ["/usr/bin/python3", "-I", "/opt/sar_experiments/docker/healthcheck.py"]
+        words = ["docker", "exec", name, *check, "http", "6010", "/"]
+        wait_for(
+            lambda: subprocess.run(words, capture_output=True, check=False).returncode == 0,
+            "TensorBoard's answer",
+        )
+        assert docker("port", name) == "6010/tcp -> 127.0.0.1:16010"
+    finally:
+        docker("rm", "--force", name)
