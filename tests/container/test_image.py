@@ -61,15 +61,17 @@ def server(image, tmp_path):
         environment[variable] = str(folder)
 
     def call(target, *, check=True, **variables):
-        return subprocess.run(
+        process = subprocess.run(
             ["make", target],
             cwd=CHECKOUT,
             env={**environment, **variables},
             capture_output=True,
             text=True,
             timeout=300,
-            check=check,
+            check=False,
         )
+        assert process.returncode == 0 or not check, process.stdout + process.stderr
+        return process
 
     call.folder = tmp_path / "runs_dir" / "run"
     yield call
