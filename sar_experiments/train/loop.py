@@ -136,6 +136,8 @@ def train(
     folder = Path(checkpointer.save_dir)
     resumed = _read_last_checkpoint(folder, checkpointer.model)
     start_step = int(resumed["iteration"]) + 1 if resumed is not None else 0
+    if resumed is not None and comm.is_main_process():  # before a writer opens the file
+        _drop_lines_after(folder / run_folder.METRICS, start_step)
     trainer = _trainer(learner, plan, loader(start_step))
     guard = DivergenceGuard(
         learner.model, max_loss=plan.max_loss, clip_full_norm=plan.clip_full_norm
@@ -167,8 +169,6 @@ def train(
     if resumed is not None:
         trainer.load_state_dict(with_loss_scale(resumed, trainer))
         _say_resumed(resumed, start_step, plan.max_iter)
-        if comm.is_main_process():
-            _drop_lines_after(folder / run_folder.METRICS, start_step)
     _run(trainer, guard, start_step=start_step, max_iter=plan.max_iter)
     if not stopper.interrupted:
         checkpoints.save_final()

@@ -153,6 +153,11 @@ def test_evaluating_again_gives_the_same_numbers(trained, call, tmp_path):
     assert measured == pytest.approx(result["metrics"], abs=1e-9, nan_ok=True)
 
 
+def logged_steps(folder):
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return sorted({json.loads(line)["iteration"] for line in lines})
+
+
 def test_a_killed_run_ends_with_the_same_weights(trained, command, call, tmp_path):
     folder, _, _ = trained
     killed = tmp_path / "killed"
@@ -170,6 +175,7 @@ def test_a_killed_run_ends_with_the_same_weights(trained, command, call, tmp_pat
     uninterrupted, interrupted = (weights_of(f / "model_final.pth") for f in (folder, killed))
     assert all(torch.equal(uninterrupted[key], interrupted[key]) for key in uninterrupted)
     assert result_of(killed)["metrics"] == result_of(folder)["metrics"]
+    assert logged_steps(killed) == logged_steps(folder)
 
 
 def test_an_interrupted_run_saves_and_goes_on(command, call, tmp_path):
