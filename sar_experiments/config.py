@@ -89,6 +89,21 @@ class MergeRule(Enum):
     interior_nms = "interior_nms"
 
 
+class ClutterKind(Enum):
+    """What a CFAR takes the pixels around an object for."""
+
+    gaussian = "gaussian"
+    gamma = "gamma"
+    k = "k"
+
+
+class ChannelRule(Enum):
+    """How a CFAR joins channels: any of them is enough, or their intensities are added."""
+
+    any = "any"
+    sum = "sum"
+
+
 class Format(Enum):
     """How annotations are written; ``auto`` tells it from the files."""
 
@@ -245,6 +260,63 @@ class UsecaseConfig:
 
 
 @dataclass
+class CfarConfig:
+    """The classic detector: pixels that stand out of the clutter in a ring around them."""
+
+    distribution: ClutterKind = MISSING
+    """Model of the clutter."""
+
+    scale: StoredAs = MISSING
+    """What the model is laid on; gamma and k describe intensity alone."""
+
+    looks: float | None = MISSING
+    """Equivalent number of looks, above 0: k needs it, gamma estimates it where None."""
+
+    pfa: float = MISSING
+    """False alarms per pixel of clutter, in (0, 0.1]."""
+
+    extent_pfa: float = MISSING
+    """Pixels connected with a detected one belong to it down to this rate; pfa or more, at
+    most 0.1."""
+
+    target_m: float = MISSING
+    """Side of the window that is averaged before the decision; below two pixels it is one."""
+
+    guard_m: float = MISSING
+    """Side of the window around a pixel that may hold its object: no background."""
+
+    background_m: float = MISSING
+    """Outer side of the ring that shows the clutter; above guard_m."""
+
+    min_background_share: float = MISSING
+    """Share of the ring that must hold data, in (0, 1], for a pixel to be decided on."""
+
+    passes: int = MISSING
+    """How often the background is measured, each time without what was found before."""
+
+    min_contrast_db: float = MISSING
+    """Smallest rise of a pixel above its background, in decibels; 0 asks for none."""
+
+    merge_gap_m: float = MISSING
+    """Pixels of one object may have gaps of this width."""
+
+    min_size_m: float = MISSING
+    """Smallest length of an object."""
+
+    max_size_m: float = MISSING
+    """Largest length of an object."""
+
+    channels: ChannelRule = MISSING
+    """How polarisations are joined; with any, each gets its share of pfa."""
+
+    pixel_m: float | None = MISSING
+    """Ground distance between pixels where neither scene nor simulator tells."""
+
+    class_name: str | None = MISSING
+    """Class of what is found; None takes the first of usecase.classes."""
+
+
+@dataclass
 class ModelConfig:
     """The detector."""
 
@@ -271,6 +343,10 @@ class ModelConfig:
     input_std: float = MISSING
     """Standard deviation that the weights expect of their input: about 57.4 for the zoo's
     MSRA-style backbones (trained on 0..255 without scaling), 1 for any other."""
+
+    cfar: CfarConfig | None = None
+    """Set for the classic detector, which has no weights; None, in every file but cfar.yaml and
+    so not repeated there, is a network."""
 
 
 @dataclass

@@ -6,6 +6,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
+from sar_experiments.cfar_checks import cfar_problems
 from sar_experiments.config import (
     METRICS,
     PREDICT_OUTPUTS,
@@ -20,7 +21,12 @@ from sar_experiments.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sar_experiments.config import Config, PredictConfig, RadiometryConfig, SolverConfig
+    from sar_experiments.config import (
+        Config,
+        PredictConfig,
+        RadiometryConfig,
+        SolverConfig,
+    )
 
 # Key -> (lowest, highest) accepted; None leaves a side open.
 _RANGES: dict[str, tuple[float | None, float | None]] = {
@@ -167,6 +173,8 @@ def _group_problems(config: Config) -> Iterator[str]:
         )
     if not config.model.anchor_ratios or min(config.model.anchor_ratios) <= 0:
         yield f"model.anchor_ratios={config.model.anchor_ratios} must hold numbers above 0"
+    if config.model.cfar is not None:
+        yield from cfar_problems(config, config.model.cfar)
 
 
 def _polarisation_problems(config: Config) -> Iterator[str]:

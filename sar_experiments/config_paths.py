@@ -60,7 +60,7 @@ def check_paths(config: Config) -> None:
         return
     if config.model.weights not in ("zoo", "none"):
         _named("model.weights", lambda: run_folder.resolve_weights(Path(config.model.weights)))
-    if config.task.name == "evaluate":
+    if config.task.name == "evaluate" and config.model.cfar is None:
         if config.weights is None:
             raise ConfigError("task=evaluate needs weights=RUN_FOLDER or weights=FILE.pth")
         weights = Path(config.weights)

@@ -71,7 +71,7 @@ class Radiometry:
         Raises:
             DatasetError: The file's channels do not fit.
         """
-        pixels = self._with_channels(pixels)
+        pixels = self.with_channels(pixels)
         valid = self.valid(pixels, nodata=nodata)
         encoded = self._encoded(pixels, valid)
         low, high = self._range(encoded, valid)
@@ -96,7 +96,12 @@ class Radiometry:
         values = asdict(self)
         return {**values, "stored_as": self.stored_as.name, "encoding": self.encoding.name}
 
-    def _with_channels(self, pixels: Image) -> Image:
+    def with_channels(self, pixels: Image) -> Image:
+        """Bring (H, W, C_file) to (H, W, C): equal channels become one, one is repeated.
+
+        Raises:
+            DatasetError: The channels do not fit.
+        """
         stored = pixels.shape[2]
         if stored == self.channels:
             return pixels

@@ -1,4 +1,4 @@
-"""task=evaluate: measure a checkpoint again."""
+"""task=evaluate: measure a checkpoint again, or a CFAR."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from sar_experiments.data.radiometry import Radiometry, describe_difference
 from sar_experiments.errors import ConfigError
 from sar_experiments.exit_codes import DONE
 from sar_experiments.model import build, weights
-from sar_experiments.tasks.measuring import measure_parts
+from sar_experiments.tasks.cfar import detect_part
+from sar_experiments.tasks.measuring import measure_parts, record_parts
 from sar_experiments.tasks.parts import load_parts, usable_parts
 from sar_experiments.tasks.statistics import with_radiometry
 
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 def run(config: Config, folder: Path, _interruption: Interruption) -> int:
     """Measure a checkpoint; the network, its classes and radiometry are the checkpoint's."""
+    if config.model.cfar is not None:
+        return _measure_cfar(config, folder)
     assert config.weights is not None  # the door checked
     path = run_folder.resolve_weights(Path(config.weights))
     about = weights.read_about(path)
@@ -41,6 +44,13 @@ def run(config: Config, folder: Path, _interruption: Interruption) -> int:
     weights.load_exactly(model, path)
     logger.info("model: %s, %s, step %d", config.model.name, path, about.step)
     measure_parts(config, folder, model, parts)
+    return DONE
+
+
+def _measure_cfar(config: Config, folder: Path) -> int:
+    """Measure a CFAR, which has no checkpoint: radiometry and classes are the command's."""
+    parts = ranks.from_first(lambda: usable_parts(config, load_parts(config, folder), folder))
+    record_parts(config, folder, parts, lambda part: detect_part(config, part))
     return DONE
 
 

@@ -177,7 +177,23 @@ def measured_on(config: Config, part: Dataset, detections: dict[int, Detections]
 def measure_parts(
     config: Config, folder: Path, model: torch.nn.Module, parts: dict[str, Dataset]
 ) -> dict[str, float | None]:
+    """Measure a model on validation and test; as ``record_parts``."""
+    return record_parts(config, folder, parts, lambda part: found_in(config, model, part))
+
+
+def record_parts(
+    config: Config,
+    folder: Path,
+    parts: dict[str, Dataset],
+    find: Callable[[Dataset], dict[int, Detections]],
+) -> dict[str, float | None]:
     """Measure validation and test, write detections.json, show the tables, record the numbers.
+
+    Args:
+        config: Says how to measure.
+        folder: Run folder.
+        parts: Of the use case.
+        find: Part -> image id -> detections, whatever makes them.
 
     Returns:
         The numbers; on rank 0, which alone records and shows them, else none.
@@ -186,7 +202,7 @@ def measure_parts(
     for name in ("val", "test"):
         if name not in parts:
             continue
-        detections = found_in(config, model, parts[name])
+        detections = find(parts[name])
         if not comm.is_main_process():
             continue
         metrics = measured_on(config, parts[name], detections)

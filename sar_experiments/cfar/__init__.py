@@ -1,0 +1,1 @@
+"""The classic detector: constant false-alarm rate (CFAR) on sliding windows, no weights."""

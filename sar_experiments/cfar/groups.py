@@ -1,0 +1,91 @@
+"""Pixels that stand out -> objects: grouped over small gaps, measured, boxed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from scipy import ndimage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Mask = NDArray[np.bool_]
+    Field = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Groups:
+    """Groups of pixels, in reading order of their first pixels.
+
+    Attributes:
+        boxes: (N, 4) float64, ``left, top, right, bottom`` in pixels, around whole pixels.
+        lengths_m: (N,) extent along the group's own main axis, in metres, one pixel included.
+        peaks: (N,) largest strength of a pixel.
+    """
+
+    boxes: Field
+    lengths_m: Field
+    peaks: Field
+
+
+def grouped(member: Mask, strength: Field, *, pixel_m: tuple[float, float], gap_m: float) -> Groups:
+    """Put pixels with gaps of at most ``gap_m`` between them into one group.
+
+    Args:
+        member: (H, W), the pixels to group; neighbours across a corner belong together.
+        strength: (H, W).
+        pixel_m: Height and width of a pixel.
+        gap_m: Largest width of a gap, along rows and columns.
+    """
+    labels, count = ndimage.label(_closed(member, pixel_m, gap_m), np.ones((3, 3)))
+    if count == 0:
+        return Groups(np.zeros((0, 4)), np.zeros(0), np.zeros(0))
+    rows, cols = np.nonzero(member)
+    index = labels[rows, cols] - 1
+    order = np.argsort(index, kind="stable")
+    rows, cols, index = rows[order], cols[order], index[order]
+    starts = np.searchsorted(index, np.arange(count))  # every label holds a member
+
+    def lowest(values: Field) -> Field:
+        return np.asarray(np.minimum.reduceat(values, starts), dtype=np.float64)
+
+    def highest(values: Field) -> Field:
+        return np.asarray(np.maximum.reduceat(values, starts), dtype=np.float64)
+
+    boxes = [lowest(cols), lowest(rows), highest(cols) + 1, highest(rows) + 1]
+    along = _along_main_axis(rows * pixel_m[0], cols * pixel_m[1], index, starts)
+    return Groups(
+        boxes=np.stack(boxes, axis=1),
+        lengths_m=highest(along) - lowest(along) + float(np.sqrt(np.prod(pixel_m))),
+        peaks=highest(strength[rows, cols]),
+    )
+
+
+def _closed(member: Mask, pixel_m: tuple[float, float], gap_m: float) -> Mask:
+    """Return the members and what lies between them, joined over gaps.
+
+    A rectangle of g + 1 pixels, spread from each member up and to the left, makes neighbours of
+    members with g pixels between them, and of no others.
+    """
+    height, width = (int(gap_m / each) + 1 for each in pixel_m)
+    if (height, width) == (1, 1):
+        return member
+    kernel = np.ones((height, width), np.uint8)
+    return np.asarray(cv2.dilate(member.astype(np.uint8), kernel, anchor=(0, 0)) > 0)
+
+
+def _along_main_axis(
+    y: Field, x: Field, index: NDArray[np.int64], starts: NDArray[np.int64]
+) -> Field:
+    """Return each pixel's position along the main axis of its group, in metres."""
+    counts = np.diff(np.append(starts, len(index)))
+
+    def mean(values: Field) -> Field:
+        return np.asarray(np.add.reduceat(values, starts) / counts)
+
+    x, y = x - mean(x)[index], y - mean(y)[index]
+    angle = np.arctan2(2 * mean(x * y), mean(x * x) - mean(y * y)) / 2
+    return np.asarray(x * np.cos(angle)[index] + y * np.sin(angle)[index])
