@@ -10,7 +10,8 @@ and the number of its pixels.
 * k: speckle of L looks on a ground whose brightness is gamma distributed of order nu, as the sea
   at fine resolution: mean of squares / mean² = (1 + 1/L) (1 + 1/nu).
 
-Oliver and Quegan, "Understanding Synthetic Aperture Radar Images", SciTech 2004, chapters 4, 5 and 10.
+Oliver and Quegan, "Understanding Synthetic Aperture Radar Images", SciTech 2004,
+chapters 4, 5 and 10.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Clutter:
         return np.where(count >= _MIN_COUNT, level, np.nan)
 
     def lowest(self, mean: Field, std: Field) -> Field:
-        """Return a bound below every ``threshold``, quickly: pixels under it need no closer look."""
+        """Return a bound below every ``threshold``, so that few pixels need a closer look."""
         if self.kind is ClutterKind.gaussian:
             return mean + std * float(_student_factors(self.pfa).min())
         if self.kind is ClutterKind.gamma and self.looks is not None:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _SMALLEST_DB_INTENSITY = 1e-10  # -100 dB, as radiometry.FLOOR_DB
 
+# What an integer file rounds to 0 has no logarithm, which would be far below all clutter.
+_HALF_A_STEP = 0.5
+
 
 class PixelsWithMask(Protocol):
     """What is looked at: prediction's tiles are such."""
@@ -124,6 +127,8 @@ def intensity_of(pixels: NDArray[Any], valid: Mask, stored_as: StoredAs) -> Fiel
         stored_as: What the numbers mean.
     """
     stored = np.where(valid[:, :, None], pixels, 0).astype(np.float64)
+    if np.issubdtype(pixels.dtype, np.integer) and stored_as is not StoredAs.db:
+        np.maximum(stored, _HALF_A_STEP, out=stored)
     if stored_as is StoredAs.amplitude:
         intensity = stored**2
     elif stored_as is StoredAs.db:
@@ -162,12 +167,12 @@ def find_objects(
         values = averaged(_on_scale(channel, config.scale), valid, windows.target)
         each = _standing_out(values, valid, config, windows, tests=len(channels))
         np.maximum(strength, each, out=strength)
-    groups = grouped(strength > 0, strength, pixel_m=pixel_m, gap_m=config.merge_gap_m)
-    keep = (groups.peaks >= 1) & (groups.lengths_m <= config.max_size_m)
-    keep &= groups.lengths_m >= config.min_size_m
+    groups = grouped(strength, pixel_m=pixel_m, gap_m=config.merge_gap_m)
+    keep = groups.lengths_m >= config.min_size_m
+    keep &= groups.lengths_m <= config.max_size_m
     peaks = groups.peaks[keep]
     order = np.argsort(-peaks, kind="stable")
-    scores = (peaks / (1 + peaks))[order]
+    scores = (1 - 1 / (1 + peaks))[order]  # 1 for infinity
     return Detections.of(groups.boxes[keep][order], scores, np.zeros(len(order)))
 
 
@@ -199,9 +204,11 @@ def _standing_out(
     """
     strict = Clutter(config.distribution, config.pfa / tests, config.looks)
     loose = Clutter(config.distribution, config.extent_pfa / tests, config.looks)
-    used = valid
-    for remaining in reversed(range(config.passes)):
-        around = ring(values, used, windows)
+    found = np.zeros(valid.shape, bool)
+    strength = np.zeros(valid.shape)
+    for _ in range(config.passes):
+        # What was found is no clutter: measured again without it, its neighbours stand out too.
+        around = ring(values, valid & ~found, windows)
         near = values > loose.lowest(around.mean, around.std)
         near &= valid
         near &= around.count >= config.min_background_share * around.whole
@@ -213,11 +220,9 @@ def _standing_out(
         above = np.divide(values[at] - mean, rise, out=np.full_like(mean, np.inf), where=rise > 0)
         strength = np.zeros(valid.shape)
         strength[at] = np.where(member, above, 0.0)
-        # What was found is no clutter: measured again without it, its neighbours stand out too.
         found = strength >= 1
-        if remaining == 0 or not found.any():
+        if not found.any():
             break
-        used = valid & ~found
     return strength
 
 

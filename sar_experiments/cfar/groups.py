@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]
     Field = NDArray[np.float64]
 
+_NEIGHBOURS = np.ones((3, 3))
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Groups:
@@ -31,16 +33,21 @@ class Groups:
     peaks: Field
 
 
-def grouped(member: Mask, strength: Field, *, pixel_m: tuple[float, float], gap_m: float) -> Groups:
-    """Put pixels with gaps of at most ``gap_m`` between them into one group.
+def grouped(strength: Field, *, pixel_m: tuple[float, float], gap_m: float) -> Groups:
+    """Put pixels into groups that hold a strength of 1 or more, small gaps bridged.
+
+    Gaps are bridged between groups, never between the faint pixels of clutter around them.
 
     Args:
-        member: (H, W), the pixels to group; neighbours across a corner belong together.
-        strength: (H, W).
+        strength: (H, W), 0 for pixels of no group; neighbours across a corner belong together.
         pixel_m: Height and width of a pixel.
         gap_m: Largest width of a gap, along rows and columns.
     """
-    labels, count = ndimage.label(_closed(member, pixel_m, gap_m), np.ones((3, 3)))
+    labels, count = ndimage.label(strength > 0, _NEIGHBOURS)
+    has_seed = np.zeros(count + 1, bool)
+    has_seed[labels[strength >= 1]] = True
+    member = has_seed[labels]
+    labels, count = ndimage.label(_closed(member, pixel_m, gap_m), _NEIGHBOURS)
     if count == 0:
         return Groups(np.zeros((0, 4)), np.zeros(0), np.zeros(0))
     rows, cols = np.nonzero(member)
@@ -55,8 +62,9 @@ def grouped(member: Mask, strength: Field, *, pixel_m: tuple[float, float], gap_
     def highest(values: Field) -> Field:
         return np.asarray(np.maximum.reduceat(values, starts), dtype=np.float64)
 
-    boxes = [lowest(cols), lowest(rows), highest(cols) + 1, highest(rows) + 1]
-    along = _along_main_axis(rows * pixel_m[0], cols * pixel_m[1], index, starts)
+    x, y = cols.astype(np.float64), rows.astype(np.float64)
+    boxes = [lowest(x), lowest(y), highest(x) + 1, highest(y) + 1]
+    along = _along_main_axis(y * pixel_m[0], x * pixel_m[1], index, starts)
     return Groups(
         boxes=np.stack(boxes, axis=1),
         lengths_m=highest(along) - lowest(along) + float(np.sqrt(np.prod(pixel_m))),

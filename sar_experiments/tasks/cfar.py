@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from sar_experiments.cfar.detect import Cfar, windows_px
 from sar_experiments.data.images import read_image, read_nodata
 from sar_experiments.data.loader import usable_cores
@@ -65,7 +67,7 @@ def detect_part(config: Config, part: Dataset) -> dict[int, Detections]:
 
     def detect(sample: Sample) -> Detections:
         found = _detect(cfar, Path(sample["file_name"])).above(config.evaluation.min_score)
-        return found.select(slice(config.evaluation.max_detections))
+        return found.select(np.arange(len(found))[: config.evaluation.max_detections])
 
     found: dict[int, Detections] = {}
     # Threads, since NumPy and OpenCV let go of the interpreter where the time is spent.
@@ -86,8 +88,8 @@ def _detect(cfar: Cfar, path: Path) -> Detections:
     except DatasetError as error:
         msg = f"{path}: {error}"
         raise DatasetError(msg) from error
-    valid = cfar.radiometry.valid(pixels, nodata=read_nodata(path)).all(axis=2)
-    return cfar.find(pixels, valid)
+    valid = cfar.radiometry.valid(pixels, nodata=read_nodata(path))
+    return cfar.find(pixels, np.asarray(valid.all(axis=2)))
 
 
 def _pixel_m(config: Config) -> tuple[float, float]:

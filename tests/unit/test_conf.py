@@ -184,6 +184,15 @@ def test_a_value_left_open_is_named(typed_config):
         ("predict.outputs=[geojson,kml]", r"predict\.outputs=\['kml'\] must be of geojson, gpkg"),
         ("predict.bands=[0]", r"predict\.bands=\[0\] must name bands from 1"),
         ("source=[]", r"source=\[\] must be a path, a pattern, or a list"),
+        ("model=cfar", "nothing to learn: use task=evaluate or task=predict"),
+        ("model=cfar task=evaluate weights=somewhere", "is a CFAR and has none"),
+        ("model=cfar model.cfar.pfa=0.5", r"must lie in \(0, 0\.1\], pfa not above"),
+        ("model=cfar model.cfar.distribution=k", "needs model.cfar.looks"),
+        ("model=cfar model.cfar.distribution=gamma", "describes intensity alone"),
+        ("model=cfar model.cfar.guard_m=900", "below background_m=800"),
+        ("model=cfar model.cfar.min_size_m=900", "not above max_size_m=600"),
+        ("model=cfar model.cfar.looks=-1", r"model\.cfar\.looks=-1\.0 must be above 0"),
+        ("model=cfar model.cfar.passes=0", r"model\.cfar\.passes=0 must be 1 or more"),
     ],
 )
 def test_a_value_that_cannot_be_meant_is_refused(typed_config, override, message):
