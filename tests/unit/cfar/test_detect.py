@@ -204,4 +204,4 @@ def test_a_ship_on_a_flat_sea_is_certain(config):
     image = with_ship(np.ones((150, 160)), top=70, left=40)
     found = found_in(image, config)
     assert found.boxes.tolist() == [[40, 70, 48, 73]]
-    assert found.scores.tolist() == [1.0]
+    assert 0.99 < found.scores[0] <= 1.0
