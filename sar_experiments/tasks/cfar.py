@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sar_experiments.cfar.detect import Cfar, windows_px
+from sar_experiments.cores import usable_cores
 from sar_experiments.data.images import read_image, read_nodata
-from sar_experiments.data.loader import usable_cores
 from sar_experiments.data.radiometry import Radiometry
 from sar_experiments.errors import ConfigError, DatasetError
 from sar_experiments.tasks.parts import progress_bar
