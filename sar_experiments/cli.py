@@ -35,7 +35,7 @@ from sar_experiments.config_checks import check_config
 from sar_experiments.config_paths import check_paths, with_absolute_paths
 from sar_experiments.errors import ConfigError, SarError
 from sar_experiments.exit_codes import DONE, FAILED, INTERRUPTED, USER_MISTAKE
-from sar_experiments.messages import explain
+from sar_experiments.messages import cluster_mistake, explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,7 +125,10 @@ def _say_outcomes() -> int:
 def _report(error: Exception) -> int:
     """Write what went wrong as one paragraph and return the exit code."""
     code = USER_MISTAKE
-    if isinstance(error, JobFailed):
+    cluster = cluster_mistake(error)
+    if cluster is not None:
+        sentence = cluster
+    elif isinstance(error, JobFailed):
         sentence, code = str(error), FAILED
     elif isinstance(error, SarError | HydraException | OmegaConfBaseException):
         sentence = explain(error)

@@ -24,6 +24,38 @@ def explain(error: BaseException) -> str:
     return text
 
 
+def cluster_mistake(error: BaseException) -> str | None:
+    """Return what is wrong with a cluster that a sweep is sent to, as one paragraph, if it is."""
+    for pattern, sentence in _CLUSTER_MISTAKES:
+        match = re.search(pattern, str(error))
+        if match:
+            return sentence.format(*match.groups())
+    return None
+
+
+_CLUSTER_MISTAKES = (
+    (
+        r"Could not load 'hydra/launcher/submitit_",
+        "hydra/launcher=slurm needs submitit: pip install 'sar-experiments[slurm]'",
+    ),
+    (
+        r"Unknown plugin class : 'hydra_plugins\.hydra_ray",
+        "hydra/launcher=ray needs Ray, in an environment of its own:"
+        " pip install 'sar-experiments[ray]'",
+    ),
+    (
+        r'Could not detect "srun"',
+        "hydra/launcher=slurm: this machine has no srun, so that no cluster can be reached from it;"
+        " hydra/launcher=slurm_local runs the jobs here",
+    ),
+    (
+        r"sbatch: error: (.*)",
+        "Slurm refuses the jobs: {0}. What they ask for are keys such as hydra.launcher.partition,"
+        " .timeout_min, .gpus_per_node, .cpus_per_task, .mem_gb, .account and .qos",
+    ),
+)
+
+
 def _unknown_key(key: str) -> str:
     if key.startswith(("augment.transforms.", "augment.policies.")):
         return f"{key} is not set in the YAML files; a plus adds it: +{key}=VALUE"

@@ -213,6 +213,17 @@ def test_a_job_leases_the_gpu_that_slurm_gave_it(slurm, command, tmp_path):
     assert all("sees no GPU (CUDA_VISIBLE_DEVICES=" in each["why"] for each in results)
 
 
+def test_what_slurm_refuses_is_one_sentence(slurm, command, tmp_path):
+    arguments = ("--multirun", "hydra/launcher=slurm", "hydra.launcher.partition=moon", "seed=1,2")
+    process = subprocess.run(
+        command(*arguments, f"output={tmp_path / 'sweep'}"),
+        capture_output=True, text=True, env=slurm, timeout=300, check=False,
+    )  # fmt: skip
+    assert process.returncode == 2
+    assert "Slurm refuses the jobs: invalid partition specified: moon." in process.stderr
+    assert "Traceback" not in process.stderr
+
+
 def test_a_cancelled_job_saves_and_stays_away(slurm, command, tmp_path):
     folder = tmp_path / "sweep"
     arguments = (
