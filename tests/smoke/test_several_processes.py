@@ -138,7 +138,11 @@ def test_two_with_two_images_learn_what_one_with_four_does(call, tmp_path, norm)
     one, two = (weights_of(tmp_path / name / "model_final.pth") for name in ("one", "two"))
     assert one.keys() == two.keys()
     for key in one:
-        torch.testing.assert_close(two[key], one[key], rtol=1e-3, atol=1e-5)
+        if key.endswith("num_batches_tracked"):  # Detectron2's shared norm does not count
+            continue
+        # ... and averages the variance of the batch where PyTorch's takes n / (n - 1) of it.
+        rtol = 1e-2 if key.endswith("running_var") else 1e-3
+        torch.testing.assert_close(two[key], one[key], rtol=rtol, atol=1e-5)
 
 
 def test_a_killed_shared_run_ends_with_the_same_weights(shared, start, call, tmp_path):
