@@ -112,13 +112,16 @@ up() {
     docker image inspect "$IMAGE" >/dev/null 2>&1 || fail "there is no image $IMAGE yet: make docker-build"
     # Compose would stop a run that goes on, to replace it.
     [ -z "$(containers --filter "label=com.docker.compose.project=$project")" ] ||
-        fail "$project is running already; another CUDA_DEVICES or a NAME starts a second, make docker-down usecase=$usecase CUDA_DEVICES=$CUDA_DEVICES ends it"
+        fail "$project is running already; another CUDA_DEVICES or a NAME starts a second, make docker-down $(same) ends it"
     SAR_HOST=$(short "$(hostname).$project")
     RUN_NAME=${RUN_NAME:-$(date +%Y-%m-%d_%H-%M-%S)_train_$usecase${NAME:+_$NAME}}
     export SAR_HOST RUN_NAME
     compose up --detach --no-build "$service"
-    echo "docker: $project writes multirun/$RUN_NAME; make docker-logs usecase=$usecase CUDA_DEVICES=$CUDA_DEVICES shows it"
+    echo "docker: $project writes multirun/$RUN_NAME; make docker-logs $(same) shows it"
 }
+
+# What has to be said again to mean the same container.
+same() { echo "usecase=$usecase CUDA_DEVICES=$CUDA_DEVICES${NAME:+ NAME=$NAME}"; }
 
 short() { cut -c-63 <<<"$1" | sed -E 's/[-.]+$//'; }
 

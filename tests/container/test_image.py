@@ -82,7 +82,7 @@ def result(folder):
     return json.loads((folder / "result.json").read_text())
 
 
-def wait_for(condition, what, seconds=400):
+def wait_for(condition, what, seconds=900):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():

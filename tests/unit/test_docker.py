@@ -158,6 +158,11 @@ def test_a_service_trains_the_use_case_of_its_name(name):
     assert (CHECKOUT / "conf" / "usecase" / f"{name}.yaml").is_file()
 
 
+def test_the_monitor_is_a_task_of_ours():
+    assert SERVICES["monitor"]["command"][0] == "task=monitor"
+    assert (CHECKOUT / "conf" / "task" / "monitor.yaml").is_file()
+
+
 @pytest.mark.parametrize("variables", [{}, {"CUDA_DEVICES": "1", "MEM_LIMIT": "8g", "CPUS": "2"}])
 def test_docker_compose_accepts_the_file(variables):
     found = shutil.which("docker-compose")
