@@ -4,9 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # The newest of these is the proof that setup ran for this state of the pins.
 STAMP := $(VENV)/setup.stamp
+# Where the demo trains; by default a new run each time.
+DEMO ?= multirun/$(shell date +%Y-%m-%d_%H-%M-%S)_demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo format lint types layers test test-slow test-gpu check tensorboard monitor sweep bench-sweep lock clean \
+.PHONY: help setup demo format lint types layers test test-slow test-gpu check tensorboard monitor sweep bench-sweep bench-predict lock clean \
 	docker-build docker-up docker-down docker-logs docker-shell docker-ps docker-tensorboard docker-monitor docker-serve
 
 help:  ## list the targets
@@ -20,7 +22,8 @@ $(STAMP): docker/environment/requirements.txt docker/environment/setup.sh pyproj
 
 demo: $(STAMP)  ## the whole way on simulated images, a few minutes on a CPU
 	$(BIN)/python -m sar_experiments task=check usecase=demo hardware=cpu
-	$(BIN)/python -m sar_experiments usecase=demo hardware=cpu $(ARGS)
+	$(BIN)/python -m sar_experiments usecase=demo hardware=cpu output=$(DEMO) $(ARGS)
+	$(BIN)/python -m sar_experiments task=predict hardware=cpu weights=$(DEMO) source=multirun/.simulated/demo/scene.tif
 
 format: $(STAMP)  ## write code in our style
 	$(BIN)/ruff format .
@@ -86,6 +89,8 @@ docker-monitor:  ## the live table of runs and GPUs in a container
 
 docker-serve:  ## find objects over HTTP: make docker-serve WEIGHTS=multirun/RUN CUDA_DEVICES=0
 	@docker/compose.sh serve
+bench-predict: $(STAMP)  ## speed, memory and agreement with a plain loop and SAHI (ARGS="--weights=RUN --sahi-python=...")
+	$(BIN)/python benchmarks/predict.py $(ARGS)
 
 lock: $(STAMP)  ## write docker/environment/requirements.txt anew
 	VENV='$(VENV)' docker/environment/lock.sh

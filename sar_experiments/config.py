@@ -7,6 +7,7 @@ Values live in conf/*.yaml, meaning lives here, defaults nowhere else. ``None`` 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
@@ -17,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sar_experiments.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -529,7 +530,8 @@ class HardwareConfig:
     """Runs of a sweep at once on a machine without a GPU."""
 
     precision: Precision = MISSING
-    """Numbers of the forward pass on CUDA; the CPU always takes fp32."""
+    """Numbers of the forward pass on CUDA. The CPU takes fp32, save for a prediction that is asked
+    for bf16."""
 
     num_workers: int | None = MISSING
     """Loader processes of each GPU's process; None takes what the cores allow, 0 loads in that
@@ -761,19 +763,43 @@ def read_config(path: Path) -> Config:
     return from_plain(plain, origin=str(path))
 
 
-def from_plain(plain: Mapping[Any, Any], *, origin: str = "the checkpoint's config") -> Config:
+def from_plain(
+    plain: Mapping[Any, Any],
+    *,
+    origin: str = "the checkpoint's config",
+    defaults: Config | None = None,
+) -> Config:
     """Turn plain values, as YAML holds them, into a Config.
+
+    Args:
+        plain: Nested mappings.
+        origin: Named in errors.
+        defaults: Values of keys that an older version did not write; None refuses such.
 
     Raises:
         ConfigError: They do not fit the schema; ``origin`` is named.
     """
     try:
+        if defaults is not None:
+            plain = _filled(plain, defaults)
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
     except OmegaConfBaseException as error:
         msg = f"{origin} does not fit this version's schema: {error}"
         raise ConfigError(msg) from error
     assert isinstance(config, Config)
     return config
+
+
+def _filled(plain: Mapping[Any, Any], defaults: Any) -> dict[Any, Any]:  # noqa: ANN401 - a group
+    """Return plain values with the keys of the schema that they lack; free-form ones stay."""
+    filled = dict(plain)
+    for each in fields(defaults):
+        value, there = getattr(defaults, each.name), plain.get(each.name)
+        if each.name not in plain:
+            filled[each.name] = value
+        elif is_dataclass(value) and isinstance(there, Mapping):
+            filled[each.name] = _filled(there, value)
+    return filled
 
 
 def to_plain(config: Config) -> dict[str, Any]:

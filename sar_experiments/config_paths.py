@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import glob
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sar_experiments import run_folder
 from sar_experiments.errors import ConfigError, SarError
@@ -38,6 +39,12 @@ def with_absolute_paths(config: Config) -> Config:
         usecase=usecase,
         model=model,
         weights=_absolute(config.weights),
+        source=_absolute_sources(config.source),
+        predict=replace(
+            config.predict,
+            land=_absolute(config.predict.land),
+            avoid=[str(Path(each).absolute()) for each in config.predict.avoid],
+        ),
         output=_absolute(config.output),
     )
 
@@ -50,6 +57,12 @@ def _absolute(path: str | None) -> str | None:
     return None if path is None else str(Path(path).absolute())
 
 
+def _absolute_sources(source: Any) -> Any:  # noqa: ANN401 - a path, several, or None
+    if isinstance(source, list):
+        return [_absolute(each) for each in source]
+    return _absolute(source)
+
+
 def check_paths(config: Config) -> None:
     """Refuse files and folders that are not there, before any process is started.
 
@@ -60,13 +73,30 @@ def check_paths(config: Config) -> None:
         return
     if config.model.weights not in ("zoo", "none"):
         _named("model.weights", lambda: run_folder.resolve_weights(Path(config.model.weights)))
-    if config.task.name == "evaluate" and config.model.cfar is None:
+    if config.task.name in ("evaluate", "predict") and config.model.cfar is None:
         if config.weights is None:
-            raise ConfigError("task=evaluate needs weights=RUN_FOLDER or weights=FILE.pth")
+            msg = f"task={config.task.name} needs weights=RUN_FOLDER or weights=FILE.pth"
+            raise ConfigError(msg)
         weights = Path(config.weights)
         _named("weights", lambda: run_folder.resolve_weights(weights))
+        if config.task.name == "predict":
+            _check_prediction_paths(config)
     elif config.usecase.simulator is None:
         _check_data_paths(config)
+
+
+def _check_prediction_paths(config: Config) -> None:
+    if config.source is None:
+        msg = "task=predict needs source=SCENE: a file, a folder, a pattern, or a list of them"
+        raise ConfigError(msg)
+    sources = [config.source] if isinstance(config.source, str) else config.source
+    for source in sources:
+        if not glob.has_magic(source):
+            _check_exists("source", Path(source))
+    if config.predict.land is not None:
+        _check_exists("predict.land", Path(config.predict.land))
+    for path in config.predict.avoid:
+        _check_exists("predict.avoid", Path(path))
 
 
 def _check_data_paths(config: Config) -> None:

@@ -58,12 +58,19 @@ class Radiometry:
             std=tuple(config.std or ()),
         )
 
-    def encode(self, pixels: Image, *, nodata: float | None = None) -> Encoded:
+    def encode(
+        self,
+        pixels: Image,
+        *,
+        nodata: float | None = None,
+        valid: NDArray[np.bool_] | None = None,
+    ) -> Encoded:
         """Encode an image.
 
         Args:
             pixels: (H, W, C_file), any number type. NaN marks no data.
             nodata: What the file itself calls no data, besides this radiometry's own.
+            valid: (H, W), False where there is no data for any other reason.
 
         Returns:
             (H, W, C) in [0, 1]. No data is 0, however bright it would be as a number.
@@ -72,12 +79,14 @@ class Radiometry:
             DatasetError: The file's channels do not fit.
         """
         pixels = self.with_channels(pixels)
-        valid = self.valid(pixels, nodata=nodata)
-        encoded = self._encoded(pixels, valid)
-        low, high = self._range(encoded, valid)
+        has_data = self.valid(pixels, nodata=nodata)
+        if valid is not None:
+            has_data &= valid[:, :, None]
+        encoded = self._encoded(pixels, has_data)
+        low, high = self._range(encoded, has_data)
         with np.errstate(invalid="ignore"):  # NaN is masked below
             scaled = np.clip((encoded - low) / (high - low), 0.0, 1.0)
-        scaled[~valid] = 0.0
+        scaled[~has_data] = 0.0
         return np.asarray(scaled, dtype=np.float32)
 
     def valid(self, pixels: Image, *, nodata: float | None = None) -> NDArray[np.bool_]:

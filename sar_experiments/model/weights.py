@@ -144,11 +144,14 @@ class About:
         config: The run's config as plain values.
         classes: Class names in the order of the network's outputs.
         step: Steps that were trained.
+        chip_px: Shortest edge of the training images, the median in pixels of the files; None
+            where the checkpoint does not say.
     """
 
     config: Mapping[str, Any]
     classes: tuple[str, ...]
     step: int
+    chip_px: int | None = None
 
 
 def read_about(path: Path) -> About:
@@ -162,7 +165,7 @@ def read_about(path: Path) -> About:
         msg = f"{path} does not say which run it is from; only checkpoints of this package do"
         raise CheckpointError(msg)
     about = content[ABOUT]
-    return About(about["config"], tuple(about["classes"]), int(about["step"]))
+    return About(about["config"], tuple(about["classes"]), int(about["step"]), about.get("chip_px"))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

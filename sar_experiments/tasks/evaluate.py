@@ -33,7 +33,7 @@ def run(config: Config, folder: Path, _interruption: Interruption) -> int:
     assert config.weights is not None  # the door checked
     path = run_folder.resolve_weights(Path(config.weights))
     about = weights.read_about(path)
-    config = as_trained(config, about, _overrides(folder))
+    config = as_trained(config, about, overrides_of(folder))
     parts = ranks.from_first(lambda: usable_parts(config, load_parts(config, folder), folder))
     spec = build.ModelSpec(config.model.base, config.d2, about.classes)
     cfg = build.detectron2_config(spec, device=config.hardware.device.name)
@@ -64,7 +64,7 @@ def as_trained(config: Config, about: weights.About, overrides: list[str]) -> Co
         ConfigError: The command asks for another model than the checkpoint's, or, without
             ``force``, for another radiometry.
     """
-    trained = from_plain(about.config)
+    trained = from_plain(about.config, defaults=config)
     asked = _asked(overrides, "model")
     if asked and config.model != trained.model:
         msg = (
@@ -113,6 +113,7 @@ def _asked(overrides: list[str], group: str) -> list[str]:
     return [each for each in overrides if each.lstrip("+").split("=")[0].split(".")[0] == group]
 
 
-def _overrides(folder: Path) -> list[str]:
+def overrides_of(folder: Path) -> list[str]:
+    """Return what the command line of a run changed."""
     result = run_folder.read_result(folder)
     return list(result.overrides) if result is not None else []

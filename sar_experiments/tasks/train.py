@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import statistics
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -52,6 +53,7 @@ def run(config: Config, folder: Path, interruption: Interruption) -> int:
     cfg = build.with_shared_norms(cfg, comm.get_world_size())
     example = sar_mapper(config)(parts["val"].samples[0])
     learner, checkpointer = _learner(config, spec, cfg, folder, example=example)
+    checkpointer.about["chip_px"] = chip_px(parts["train"])
     validate = validation(config, parts["val"], folder, interruption)
     loader = _training_loader(config, parts["train"], with_masks=build.has_masks(cfg))
     _say_plan(config, cfg)
@@ -142,6 +144,11 @@ def _learner(
     return Learner(build.shared_by_ranks(model), optimizer, scheduler), checkpointer
 
 
+def chip_px(part: Dataset) -> int:
+    """Return the median of the images' shortest edges, which sizes are relative to."""
+    return int(statistics.median(min(each["height"], each["width"]) for each in part.samples))
+
+
 def _write_texts(config: Config, folder: Path, model: torch.nn.Module) -> None:
     """Let TensorBoard show what the run is made from."""
     texts = {
@@ -164,7 +171,7 @@ def _plan(config: Config, cfg: Any, folder: Path) -> Plan:  # noqa: ANN401 - yac
         max_loss=config.solver.max_loss,
         pictures=config.evaluation.pictures,
         clip_full_norm=clip_full_norm(config.solver),
-        autocast=_autocast(config),
+        autocast=autocast_dtype(config),
         accumulate_steps=config.solver.accumulate_steps,
         pruning=_pruning(config, folder),
     )
@@ -177,7 +184,7 @@ def _pruning(config: Config, folder: Path) -> Pruning | None:
     return Pruning(folder, config.evaluation.metric, sweep.prune_min_runs, sweep.prune_min_step)
 
 
-def _autocast(config: Config) -> torch.dtype | None:
+def autocast_dtype(config: Config) -> torch.dtype | None:
     """Return the type of the forward pass, or None for float32."""
     wanted = config.hardware.precision
     if config.hardware.device is not Device.cuda or wanted is Precision.fp32:

@@ -10,7 +10,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from sar_experiments import cli, run_folder
-from sar_experiments.config import hash_excludes, processes, to_plain
+from sar_experiments.config import from_plain, hash_excludes, processes, to_plain
 from sar_experiments.detectron2_keys import detectron2_defaults
 from sar_experiments.errors import ConfigError
 
@@ -205,6 +205,19 @@ def test_keys_of_prediction_make_another_run_of_task_predict_alone(typed_config,
     configs = [to_plain(typed_config(*more)) for more in ([], ["predict.min_score=0.9"])]
     hashes = {run_folder.config_hash(each, exclude=hash_excludes(task)) for each in configs}
     assert (len(hashes) == 1) is same
+
+
+def test_a_config_of_an_older_version_takes_what_it_lacks_from_the_present_one(typed_config):
+    present = typed_config("predict.tile_px=512", "model=faster_rcnn_r50_fpn")
+    older = to_plain(typed_config("usecase=demo", "seed=7"))
+    del older["predict"], older["augment"]["min_visible_share"]
+    with pytest.raises(ConfigError, match="does not fit this version's schema"):
+        from_plain(older)
+    config = from_plain(older, defaults=present)
+    assert (config.seed, config.model.name) == (7, "tiny")
+    assert config.predict.tile_px == 512
+    assert config.augment.min_visible_share == present.augment.min_visible_share
+    assert config.d2 == older["d2"]
 
 
 def test_paths_mean_the_same_from_any_folder(typed_config, tmp_path, monkeypatch):

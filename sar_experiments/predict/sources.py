@@ -1,0 +1,174 @@
+"""``source=`` -> files of scenes: files, folders, patterns, Sentinel-1 SAFE folders.
+
+Files that differ in the polarisation alone (``scene_vv.tif`` and ``scene_vh.tif``, or the
+measurements of a SAFE folder) are one scene.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sar_experiments.errors import SceneError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".vrt")
+"""File names that are taken for scenes, in lower case."""
+
+POLARISATIONS = ("vv", "vh", "hh", "hv")
+"""In the order in which a network of fewer channels takes them."""
+
+# A word of its own: scene_VV.tif, s1a-iw-grd-vv-20210105t135116-….tiff, VH_dB.tif.
+_POLARISATION = re.compile(r"(?i)(?<![a-z0-9])(vv|vh|hh|hv)(?![a-z0-9])")
+# Sentinel-1 numbers the measurements of a product: -001 is vv, -002 vh.
+_SENTINEL1 = re.compile(
+    r"(?i)^s1[a-z]-(?:iw|ew|wv|s\d)\d?-\w{3}-(?:vv|vh|hh|hv)-.*?(?P<image>-\d{3})$"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SceneFiles:
+    """What one scene is read from.
+
+    Attributes:
+        name: Of outputs; unique among the scenes of a prediction.
+        files: One, or one per polarisation in the order of the network's channels.
+        polarisations: Of the files, in lower case; empty where the names tell none.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    polarisations: tuple[str, ...]
+
+
+def find_scenes(
+    source: str | Sequence[str],
+    *,
+    polarisations: Sequence[str] | None = None,
+    channels: int | None = None,
+) -> list[SceneFiles]:
+    """Return the scenes that a source means, in the order of their names.
+
+    Args:
+        source: A file, a folder, a pattern, or several of them.
+        polarisations: Which files of a scene, in which order; None takes the first ``channels``
+            of POLARISATIONS that are there.
+        channels: Of the network; None takes all.
+
+    Raises:
+        SceneError: Nothing is there, or a scene lacks a polarisation.
+    """
+    sources = [source] if isinstance(source, str) else list(source)
+    files = list(dict.fromkeys(file for each in sources for file in _expanded(each)))
+    groups: dict[tuple[Path, str], list[Path]] = {}
+    for file in files:
+        groups.setdefault((file.parent, _common_name(file)), []).append(file)
+    chosen = [_chosen(members, polarisations, channels) for members in groups.values()]
+    names = _unique([name for _, name in groups], [folder.name for folder, _ in groups])
+    return [SceneFiles(name, *each) for name, each in zip(names, chosen, strict=True)]
+
+
+def is_sentinel1(file: Path) -> bool:
+    """Tell whether a file is named as the measurements of Sentinel-1 products are."""
+    return _SENTINEL1.match(file.stem) is not None
+
+
+def polarisation_of(file: Path) -> str | None:
+    """Return the polarisation that a file name tells, in lower case."""
+    found = _POLARISATION.findall(file.stem)
+    return found[-1].lower() if found else None
+
+
+def _expanded(source: str) -> Iterator[Path]:
+    path = Path(source).expanduser()
+    if path.is_dir():
+        found = list(_in_folder(path))
+        if not found:
+            msg = f"source={source} holds no scenes; accepted are {', '.join(SUFFIXES)} and .SAFE"
+            raise SceneError(msg)
+        yield from found
+    elif path.is_file():
+        yield path
+    else:
+        matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - absolute patterns
+        if not matches:
+            msg = f"source={source} does not exist, and no file fits it as a pattern"
+            raise SceneError(msg)
+        for match in map(Path, matches):
+            yield from _in_folder(match) if match.is_dir() else [match]
+
+
+def _in_folder(folder: Path) -> Iterator[Path]:
+    measurement = folder / "measurement"
+    if (folder / "manifest.safe").is_file() or folder.suffix.upper() == ".SAFE":
+        if not measurement.is_dir():
+            msg = f"{folder} holds no folder measurement; it must be a Sentinel-1 product"
+            raise SceneError(msg)
+        yield from _images(measurement)
+        return
+    yield from _images(folder)
+    for product in sorted(folder.glob("*.SAFE")):
+        yield from _in_folder(product)
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() in SUFFIXES and file.is_file() and not file.name.startswith("."):
+            yield file
+
+
+def _common_name(file: Path) -> str:
+    """Return the stem without what differs between the polarisations of one scene."""
+    stem = file.stem
+    product = _SENTINEL1.match(stem)
+    if product:
+        stem = stem[: product.start("image")]
+    found = list(_POLARISATION.finditer(stem))
+    if not found:
+        return file.name  # not the stem: scene.tif beside scene.png are two scenes
+    start, end = found[-1].span()
+    before, after = stem[:start].rstrip("-_. "), stem[end:].lstrip("-_. ")
+    joint = stem[start - 1] if before and start else "_"
+    return joint.join(part for part in (before, after) if part) or stem
+
+
+def _chosen(
+    files: list[Path], wanted: Sequence[str] | None, channels: int | None
+) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """Return the files of one scene in the order of the channels, and their polarisations."""
+    by_kind = {polarisation_of(file): file for file in files}
+    if None in by_kind:
+        return (files[0],), ()
+    there = [each for each in POLARISATIONS if each in by_kind]
+    # A single file is taken as it is: it may hold all bands, whatever its name says.
+    kinds = there[: max(1, channels or len(there))] if len(there) > 1 else there
+    if wanted is not None and (len(there) > 1 or len(wanted) > 1):
+        kinds = [each.lower() for each in wanted]
+    missing = [each for each in kinds if each not in by_kind]
+    if missing and len(files) > 1:
+        msg = (
+            f"{files[0].parent} lacks {', '.join(missing)} of {_common_name(files[0])};"
+            f" there are {', '.join(there)}"
+        )
+        raise SceneError(msg)
+    kinds = [each for each in kinds if each in by_kind] or there
+    return tuple(by_kind[each] for each in kinds), tuple(kinds)
+
+
+def _unique(names: list[str], folders: list[str]) -> list[str]:
+    """Return names without suffix, and where two are alike, with their folder or a number."""
+    stems = [Path(n).stem if Path(n).suffix.lower() in SUFFIXES else n for n in names]
+    counts = Counter(stems)
+    seen: Counter[str] = Counter()
+    unique = []
+    for stem, folder in zip(stems, folders, strict=True):
+        name = f"{folder}_{stem}" if counts[stem] > 1 else stem
+        seen[name] += 1
+        unique.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return unique

@@ -1,0 +1,133 @@
+"""task=predict: objects of whole scenes, as maps, tables and pictures."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from sar_experiments import run_folder
+from sar_experiments.errors import SceneError
+from sar_experiments.exit_codes import DONE, INTERRUPTED
+from sar_experiments.predict.outputs import write_outputs
+from sar_experiments.predict.pictures import write_pictures
+from sar_experiments.predict.runner import SceneFailure, ScenePrediction, predict
+from sar_experiments.predict.sources import find_scenes
+from sar_experiments.tasks.detectors import choose_detector
+from sar_experiments.tasks.parts import progress_bar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from sar_experiments.config import Config
+    from sar_experiments.tasks.interruption import Interruption
+
+logger = logging.getLogger(__name__)
+
+TILE_LOG = "tiles.jsonl"
+_SHOWN = 5  # scenes or failures that the console names one by one
+
+
+def run(config: Config, folder: Path, interruption: Interruption) -> int:
+    """Find objects in all scenes; scenes that cannot be read are named at the end."""
+    choice = choose_detector(config, folder)
+    scenes = find_scenes(
+        config.source, polarisations=config.predict.polarisations, channels=choice.channels
+    )
+    logger.info(
+        "scenes: %d; tiles of %d px, overlap %d px, %d at once",
+        len(scenes),
+        config.predict.tile_px,
+        config.predict.overlap_px,
+        config.predict.batch_size,
+    )
+    done: list[ScenePrediction] = []
+    failed: list[SceneFailure] = []
+    interruption.can_wait = True
+    with progress_bar("predict", unit="tile") as show:
+        for each in predict(
+            scenes,
+            choice.detector_for,
+            config.predict,
+            min_score=choice.min_score,
+            nodata=choice.nodata,
+            log=folder / TILE_LOG,
+            identity=choice.identity,
+            on_tiles=show,
+            is_interrupted=lambda: interruption.requested,
+        ):
+            if isinstance(each, SceneFailure):
+                failed.append(each)
+                logger.warning("%s: %s", each.name, each.why)
+                continue
+            done.append(each)
+            if "overview" in config.predict.outputs or config.predict.crop_px:
+                write_pictures(each, folder, config.predict)
+            if len(scenes) <= _SHOWN:
+                _say(each)
+    if len(done) + len(failed) < len(scenes):
+        why = f"interrupted after {len(done)} of {len(scenes)} scenes; run again to go on"
+        run_folder.update_result(folder, status="interrupted", why=why)
+        logger.info("%s", why)
+        return INTERRUPTED
+    interruption.can_wait = False
+    return _write(config, folder, done, failed)
+
+
+def _write(
+    config: Config, folder: Path, done: Sequence[ScenePrediction], failed: Sequence[SceneFailure]
+) -> int:
+    written = write_outputs(done, folder, outputs=config.predict.outputs) if done else []
+    counts = _counts(done)
+    logger.info(
+        "found %d objects in %d scenes, filtered %d",
+        counts["objects"],
+        len(done),
+        counts["filtered"],
+    )
+    for path in written:
+        logger.info("%s", path)
+    if failed:
+        named = "; ".join(each.why for each in failed[:_SHOWN])
+        msg = f"{len(failed)} of {len(done) + len(failed)} scenes failed, the rest is done: {named}"
+        run_folder.update_result(folder, metrics=dict(counts))
+        raise SceneError(msg)
+    run_folder.update_result(folder, status="completed", metrics=dict(counts))
+    return DONE
+
+
+def _counts(done: Sequence[ScenePrediction]) -> dict[str, float | None]:
+    counts: Counter[str] = Counter({"objects": 0, "filtered": 0})
+    for each in done:
+        counts["objects"] += len(each.objects)
+        counts["filtered"] += len(each.filtered)
+        counts["tiles"] += each.tiles.seen
+        counts["tiles_no_data"] += each.tiles.no_data
+        counts["tiles_hidden"] += each.tiles.hidden
+        counts.update(f"filtered/{found.reason}" for found in each.filtered)
+        counts.update(f"objects/{found.class_name}" for found in each.objects)
+    return {name: float(count) for name, count in counts.items()}
+
+
+def _say(prediction: ScenePrediction) -> None:
+    header, tiles = prediction.header, prediction.tiles
+    where = "no geo-reference"
+    if header.pixel_m is not None:
+        where = f"{header.crs}, {header.pixel_m[1]:.3g} x {header.pixel_m[0]:.3g} m"
+    kinds = Counter(each.class_name for each in prediction.objects)
+    found = ", ".join(f"{count} {name}" for name, count in kinds.most_common()) or "nothing"
+    logger.info(
+        "%s: %d x %d px, bands %s, %s; %d tiles seen, %d without data, %d on land; found %s,"
+        " filtered %d",
+        header.name,
+        header.width,
+        header.height,
+        "+".join(header.bands),
+        where,
+        tiles.seen,
+        tiles.no_data,
+        tiles.hidden,
+        found,
+        len(prediction.filtered),
+    )
