@@ -100,8 +100,8 @@ def _sweep() -> None:
     with sweeping.parent():
         try:
             _hydra_main()
-        except JobFailed:
-            sys.exit(_say_outcomes())
+        except JobFailed as error:
+            sys.exit(_say_outcomes() if sweeping.outcomes() else _report(error))
         except KeyboardInterrupt:
             _say_outcomes()
             raise
@@ -111,9 +111,11 @@ def _sweep() -> None:
 def _say_outcomes() -> int:
     """Write how many jobs ended how, and why; return the exit code of a sweep that went wrong."""
     outcomes = sweeping.outcomes()
+    if not outcomes:  # none began, or all ran on a cluster
+        return FAILED
     counts = Counter(outcome["status"] for outcome in outcomes)
     said = ", ".join(f"{count} {status}" for status, count in counts.items())
-    lines = [f"sar_experiments: sweep of {len(outcomes)} jobs: {said or 'none began'}"]
+    lines = [f"sar_experiments: sweep of {len(outcomes)} jobs: {said}"]
     lines += [
         f"  {each['status']}: {each['job']}: {each['why']}" for each in outcomes if each["why"]
     ]

@@ -74,7 +74,12 @@ def _unreadable_override(text: str) -> str:
     return f"the override {text} cannot be read; accepted is KEY=VALUE, such as solver.max_iter=100"
 
 
+def _no_optuna() -> str:
+    return "a search needs Optuna: pip install 'sar-experiments[optuna]'"
+
+
 _EXPLANATIONS: tuple[tuple[str, Callable[..., str]], ...] = (
+    (r"Could not find 'hydra/sweeper/sampler/tpe'|hydra_plugins\.hydra_optuna_sweeper", _no_optuna),
     (r"Could not override '([^']+)'", _unknown_key),
     (r"Key '[^']+' not in '\w+'.*?full_key: (\S+)", _unknown_key),
     (

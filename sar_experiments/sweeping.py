@@ -3,8 +3,8 @@
 A sweep's jobs run in joblib's workers, which joblib kills with all their children when a signal
 reaches the parent; a run would lose what it did since its last checkpoint. So workers block
 SIGNALS, and one thread of the parent takes them: it leaves a file in a folder that the
-workers look into; they stop their runs politely, and only then does the parent end. Where that
-folder is not there (another host), nothing stops anybody.
+workers look into; they stop their runs politely, and only then does the parent end. Jobs
+that another launcher starts on a cluster take no part in this.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def parent() -> Iterator[None]:
         KeyboardInterrupt: A signal came, and all running jobs have ended.
     """
     folder = Path(tempfile.mkdtemp(prefix="sar-sweep-"))
-    os.environ |= {_FOLDER: str(folder), _PARENT: str(os.getpid())}
+    os.environ |= {_FOLDER: str(folder), _PARENT: f"{os.getpid()} {socket.gethostname()}"}
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
@@ -85,7 +85,7 @@ def follow_parent() -> None:
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # inherited, but of what joblib did since
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if _PARENT in os.environ and os.getppid() != int(os.environ[_PARENT]):
+    if _PARENT in os.environ and os.getppid() != int(os.environ[_PARENT].split()[0]):
         os._exit(FAILED)
 
 
@@ -145,7 +145,7 @@ def outcomes() -> list[dict[str, str]]:
 
 def is_parent() -> bool:
     """Tell whether this process runs a sweep."""
-    return os.environ.get(_PARENT) == str(os.getpid())
+    return os.environ.get(_PARENT) == f"{os.getpid()} {socket.gethostname()}"
 
 
 def wait_for_the_end() -> None:
@@ -158,15 +158,17 @@ def wait_for_the_end() -> None:
 
 
 def is_blocking() -> bool:
-    """Tell whether this process leaves signals to a sweep's parent, or is that parent."""
-    known = os.environ.get(_PARENT)
+    """Tell whether this process leaves signals to a sweep's parent, or is that parent.
+
+    Jobs of a cluster inherit the environment too, but stop by their cluster's signals.
+    """
     is_worker = multiprocessing.current_process().name.startswith(_WORKER)
-    return known is not None and (is_worker or is_parent())
+    return _PARENT in os.environ and (is_worker or is_parent())
 
 
 def _folder() -> Path | None:
     folder = Path(os.environ.get(_FOLDER, "/nonexistent"))
-    return folder if folder.is_dir() else None
+    return folder if is_blocking() and folder.is_dir() else None
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
