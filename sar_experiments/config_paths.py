@@ -73,14 +73,16 @@ def check_paths(config: Config) -> None:
         return
     if config.model.weights not in ("zoo", "none"):
         _named("model.weights", lambda: run_folder.resolve_weights(Path(config.model.weights)))
+    if config.task.name == "predict":
+        _check_prediction_paths(config)
     if config.task.name in ("evaluate", "predict") and config.model.cfar is None:
         if config.weights is None:
             msg = f"task={config.task.name} needs weights=RUN_FOLDER or weights=FILE.pth"
             raise ConfigError(msg)
         weights = Path(config.weights)
         _named("weights", lambda: run_folder.resolve_weights(weights))
-        if config.task.name == "predict":
-            _check_prediction_paths(config)
+    elif config.task.name == "predict":
+        return
     elif config.usecase.simulator is None:
         _check_data_paths(config)
 

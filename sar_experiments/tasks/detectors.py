@@ -1,4 +1,4 @@
-"""Which detector a prediction uses, made from the checkpoint that ``weights`` names."""
+"""Which detector a prediction uses: the network that ``weights`` names, or a CFAR."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from sar_experiments.errors import SceneError
 from sar_experiments.model import build, weights
 from sar_experiments.model.inference import for_inference
 from sar_experiments.predict.network import NetworkDetector
+from sar_experiments.tasks.cfar import make_cfar
 from sar_experiments.tasks.evaluate import as_trained, overrides_of
 from sar_experiments.tasks.train import autocast_dtype
 
@@ -55,7 +56,26 @@ def choose_detector(config: Config, folder: Path) -> Choice:
         ConfigError: The command asks for another model or radiometry than the checkpoint's.
         CheckpointError: The weights cannot be read.
     """
-    return _network(config, folder)
+    return _network(config, folder) if config.model.cfar is None else _cfar(config)
+
+
+def _cfar(config: Config) -> Choice:
+    assert config.model.cfar is not None
+    name = config.model.cfar.class_name
+    classes = tuple(config.usecase.classes or ([name] if name else ["bright"]))
+
+    def detector_for(header: SceneHeader) -> TileDetector:
+        return make_cfar(config, classes, pixel_m=header.pixel_m)
+
+    score = config.predict.min_score
+    return Choice(
+        detector_for,
+        classes,
+        config.radiometry.channels,
+        config.radiometry.nodata,
+        DEFAULT_MIN_SCORE if score is None else score,  # what a CFAR's scores begin at
+        repr(config.model.cfar),
+    )
 
 
 def _network(config: Config, folder: Path) -> Choice:
