@@ -43,7 +43,7 @@ def with_statistics(config: Config, folder: Path) -> Config:
     pointer = folder / run_folder.LAST_CHECKPOINT
     if pointer.is_file():
         last = folder / pointer.read_text(encoding="utf-8").strip()
-        earlier = from_plain(weights.read_about(last).config).radiometry
+        earlier = from_plain(weights.read_about(last).config, defaults=config).radiometry
         mean, std = earlier.mean or [], earlier.std or []
     else:
         mean, std = measured
@@ -80,7 +80,7 @@ def name_other_radiometry(config: Config) -> None:
         return
     earlier, now = (
         replace(Radiometry.from_config(each.radiometry), mean=(), std=())
-        for each in (from_plain(about.config), config)
+        for each in (from_plain(about.config, defaults=config), config)
     )
     difference = describe_difference(earlier, now)
     if difference:
