@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sar_experiments import cores, gpus, run_folder, supervisor, sweeping
@@ -39,6 +40,11 @@ class Job:
     config: Config
     overrides: tuple[str, ...]
     at_once: int | None = None
+
+    @cached_property
+    def hash(self) -> str:
+        """Return what tells this run from others."""
+        return config_hash(self.config)
 
     @property
     def is_of_sweep(self) -> bool:
@@ -100,7 +106,7 @@ def _check_goes_on(job: Job, earlier: Result) -> None:
             f"{job.folder} holds a run already and resume=false; choose another output or remove it"
         )
         raise ConfigError(msg)
-    if earlier.config_hash != config_hash(job.config):
+    if earlier.config_hash != job.hash:
         msg = (
             f"{job.folder} holds a run of another config (compare its config.yaml); choose another"
             " output or remove the folder"
@@ -186,7 +192,7 @@ def _supervised(
         config = replace(config, solver=replace(config.solver, accumulate_steps=parts))
     run_folder.write_atomically(job.folder / run_folder.CONFIG, to_yaml(config))
     start = run_folder.new_result(
-        task=config.task.name, config_hash=config_hash(job.config), overrides=job.overrides
+        task=config.task.name, config_hash=job.hash, overrides=job.overrides
     )
     return supervisor.supervise(
         job.folder,

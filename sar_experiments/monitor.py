@@ -137,15 +137,14 @@ def gpu_loads() -> dict[str, str]:
     except (OSError, subprocess.SubprocessError):
         return {}
     rows = (line.split(", ") for line in done.stdout.splitlines() if line.count(", ") == 3)  # noqa: PLR2004
-    return {uuid: f"{load}% {_share(used, total)}" for uuid, load, used, total in rows}
+    return {uuid: _load(load, used, total) for uuid, load, used, total in rows}
 
 
-def _share(used: str, total: str) -> str:
-    """Return used and total memory in GB; MIG devices do not tell."""
-    try:
-        return f"{int(used) / 1024:.0f}/{int(total) / 1024:.0f} GB"
-    except ValueError:
+def _load(percent: str, used_mib: str, total_mib: str) -> str:
+    """Return load and memory of one GPU; MIG devices do not tell."""
+    if not (percent.isdigit() and used_mib.isdigit() and total_mib.isdigit()):
         return ""
+    return f"{percent}% {int(used_mib) / 1024:.0f}/{int(total_mib) / 1024:.0f} GB"
 
 
 def header(metric: str) -> tuple[str, ...]:

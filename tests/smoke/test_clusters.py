@@ -39,6 +39,11 @@ def parent_of(pid):
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
+def run_of(sweep, number):
+    """Return the folder of a job, once it is there."""
+    return next(iter(sweep.glob(f"{number}_demo_*")), sweep / "none yet")
+
+
 def test_a_preempted_job_goes_on_exactly(command, tmp_path):
     sweep = tmp_path / "sweep"
     arguments = ("--multirun", "hydra/launcher=slurm_local", f"output={sweep}", *SWEEP)
@@ -50,9 +55,9 @@ def test_a_preempted_job_goes_on_exactly(command, tmp_path):
         cwd=tmp_path,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
     )
-    preempted, other = sweep / "0_demo", sweep / "1_demo"
     try:
-        wait_for((preempted / "last_checkpoint").exists)
+        wait_for(lambda: (run_of(sweep, 0) / "last_checkpoint").exists())
+        preempted = run_of(sweep, 0)
         before = result_of(preempted)
         task = parent_of(before["pid"])  # what Slurm would run; its handler is submitit's
         os.kill(task, signal.SIGTERM)
@@ -61,6 +66,7 @@ def test_a_preempted_job_goes_on_exactly(command, tmp_path):
     finally:
         process.kill()
     assert process.returncode == 0, output
+    other = run_of(sweep, 1)
     logs = "".join(path.read_text() for path in sorted(sweep.glob(".submitit/*/*_log.*")))
     assert "interrupted after step" in (preempted / "train.log").read_text()
     assert "Requeued job" in logs

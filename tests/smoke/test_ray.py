@@ -22,6 +22,11 @@ def result_of(folder):
     return json.loads((folder / "result.json").read_text())
 
 
+def run_of(sweep, number):
+    """Return the folder of a job, once it is there."""
+    return next(iter(sweep.glob(f"{number}_demo_*")), sweep / "none yet")
+
+
 def test_a_sweep_through_ray_is_a_sweep_like_any_other(command, tmp_path):
     arguments = command(
         "--multirun", "hydra/launcher=ray", "hydra.launcher.ray.init.num_cpus=2",
@@ -36,7 +41,7 @@ def test_a_sweep_through_ray_is_a_sweep_like_any_other(command, tmp_path):
         timeout=900,
         check=False,
     )
-    good, bad = (result_of(tmp_path / "sweep" / f"{number}_demo") for number in (0, 1))
+    good, bad = (result_of(run_of(tmp_path / "sweep", number)) for number in (0, 1))
     assert (good["status"], bad["status"]) == ("completed", "diverged"), process.stdout
     assert process.returncode == 1
     assert bad["why"].split(":")[0] in process.stderr
@@ -60,7 +65,7 @@ def test_a_task_of_ray_leases_the_gpu_that_ray_gave_it(command, tmp_path):
         timeout=900,
         check=False,
     )
-    results = [result_of(tmp_path / "sweep" / f"{number}_demo") for number in (0, 1)]
+    results = [result_of(run_of(tmp_path / "sweep", number)) for number in (0, 1)]
     assert {tuple(each["gpus"]) for each in results} <= {("0",), ("1",)}, process.stdout
     # They are no GPUs, which the run notices itself.
     assert all("sees no GPU (CUDA_VISIBLE_DEVICES=" in each["why"] for each in results)

@@ -138,10 +138,15 @@ def weights_of(folder):
     return torch.load(folder / "model_final.pth", weights_only=True)["model"]
 
 
-def job_of(folder, name):
+def run_of(sweep, number):
+    """Return the folder of a job, once it is there."""
+    return next(iter(sweep.glob(f"{number}_demo_*")), sweep / "none yet")
+
+
+def job_of(folder, number):
     """Return Slurm's id of the job that runs a run: submitit's folder is named by it."""
     for log in folder.glob(".submitit/*/*_log.out"):
-        if f"-> {folder / name}" in log.read_text():
+        if f"-> {run_of(folder, number)}" in log.read_text():
             return log.parent.name
     return None
 
@@ -160,12 +165,9 @@ def sweep(slurm, command, tmp_path_factory):
             command(*arguments), stdout=console, stderr=console, env=slurm, cwd=folder.parent
         )
     try:
-        for name, interrupt in (
-            ("0_demo", ["scancel", "--signal=USR2"]),
-            ("1_demo", ["scontrol", "requeue"]),
-        ):
-            wait_for((folder / name / "last_checkpoint").exists)
-            subprocess.run([*interrupt, job_of(folder, name)], env=slurm, check=True)
+        for number, interrupt in enumerate((["scancel", "--signal=USR2"], ["scontrol", "requeue"])):
+            wait_for(lambda number=number: (run_of(folder, number) / "last_checkpoint").exists())
+            subprocess.run([*interrupt, job_of(folder, number)], env=slurm, check=True)
         code = process.wait(900)
     finally:
         process.kill()
@@ -175,18 +177,18 @@ def sweep(slurm, command, tmp_path_factory):
 def test_all_jobs_of_a_disturbed_sweep_complete(sweep):
     folder, code, output = sweep
     assert code == 0, output
-    statuses = [result_of(folder / f"{number}_demo")["status"] for number in range(3)]
+    statuses = [result_of(run_of(folder, number))["status"] for number in range(3)]
     assert statuses == ["completed"] * 3
     assert (folder / "summary.csv").read_text().count("completed") == 3
 
 
-@pytest.mark.parametrize("name", ["0_demo", "1_demo"])
-def test_a_job_that_was_taken_away_goes_on_exactly(sweep, name):
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_job_that_was_taken_away_goes_on_exactly(sweep, number):
     folder, _, _ = sweep
-    log = (folder / name / "train.log").read_text()
+    log = (run_of(folder, number) / "train.log").read_text()
     assert "interrupted after step" in log
     assert "resumed after step" in log
-    disturbed, undisturbed = weights_of(folder / name), weights_of(folder / "2_demo")
+    disturbed, undisturbed = (weights_of(run_of(folder, each)) for each in (number, 2))
     assert all(torch.equal(disturbed[key], undisturbed[key]) for key in disturbed)
 
 
@@ -207,7 +209,7 @@ def test_a_job_leases_the_gpu_that_slurm_gave_it(slurm, command, tmp_path):
         check=False,
     )
     assert process.returncode == 1, process.stdout + process.stderr
-    results = [result_of(folder / f"{number}_demo") for number in (0, 1)]
+    results = [result_of(run_of(folder, number)) for number in (0, 1)]
     assert {tuple(each["gpus"]) for each in results} <= {("0",), ("1",)}
     # They are no GPUs, which the run notices itself.
     assert all("sees no GPU (CUDA_VISIBLE_DEVICES=" in each["why"] for each in results)
@@ -234,9 +236,9 @@ def test_a_cancelled_job_saves_and_stays_away(slurm, command, tmp_path):
         command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=slurm
     )
     try:
-        run = folder / "0_demo"
-        wait_for((run / "last_checkpoint").exists)
-        subprocess.run(["scancel", job_of(folder, "0_demo")], env=slurm, check=True)
+        wait_for(lambda: (run_of(folder, 0) / "last_checkpoint").exists())
+        run = run_of(folder, 0)
+        subprocess.run(["scancel", job_of(folder, 0)], env=slurm, check=True)
         wait_for(lambda: result_of(run)["status"] != "running")
     finally:
         process.kill()

@@ -57,3 +57,28 @@ def test_the_same_command_again_repeats_a_diverged_job_only_when_asked(sweep, ca
     assert after["0_demo"] == before["0_demo"]
     assert after["1_demo"]["started"] > before["1_demo"]["started"]
     assert "completed already" in again.stdout
+
+
+def test_a_run_that_lags_behind_is_given_up_and_not_repeated(call, tmp_path):
+    for number in range(4):
+        other = tmp_path / f"{number}_other"
+        other.mkdir()
+        (other / "metrics.jsonl").write_text('{"iteration": 5, "val/AP50": 0.9}\n')
+    folder = tmp_path / "lagging"
+    process = call(f"output={folder}", "sweep.prune=median")
+    assert process.returncode == 0, process.stdout + process.stderr
+    result = json.loads((folder / "result.json").read_text())
+    assert result["status"] == "pruned"
+    assert result["why"].startswith("pruned after step 6: best AP50 0.")
+    assert result["metrics"]["AP50"] < 0.9
+    assert "pruned already" in call(f"output={folder}", "sweep.prune=median").stdout
+
+
+def test_a_training_in_parts_goes_all_the_way(call, tmp_path):
+    process = call(f"output={tmp_path / 'run'}", "solver.accumulate_steps=2")
+    assert process.returncode == 0, process.stdout + process.stderr
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["iteration"] == 11
+    refused = call("solver.accumulate_steps=3", f"output={tmp_path / 'other'}")
+    assert refused.returncode == 2
+    assert "must divide the 2 images per step" in refused.stderr

@@ -155,3 +155,18 @@ def test_the_command_writes_once_off_a_terminal_and_leaves_nothing(make_run, tmp
     )  # fmt: skip
     assert process.returncode == 2
     assert process.stderr.startswith("sar_experiments: source=nowhere is no folder")
+
+
+def test_the_load_of_gpus_is_what_nvidia_smi_tells(tmp_path, monkeypatch):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(
+        "#!/bin/sh\n"
+        "echo 'GPU-1, 97, 40960, 81920'\n"
+        "echo 'GPU-2, [N/A], [N/A], [N/A]'\n"
+        "echo 'something else'\n"
+    )
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert monitor.gpu_loads() == {"GPU-1": "97% 40/80 GB", "GPU-2": ""}
+    tool.write_text("#!/bin/sh\nexit 9\n")
+    assert monitor.gpu_loads() == {}
