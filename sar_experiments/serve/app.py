@@ -1,0 +1,223 @@
+"""FRONT DOOR create_app(): the HTTP service around a function that finds objects in a file.
+
+Knows no model: what it is given to call, it calls for one request at a time.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+from fastapi import FastAPI, File, HTTPException, Query, Request, UploadFile
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, Field
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from swagger_ui_bundle import swagger_ui_path
+
+from sar_experiments.errors import SarError
+from sar_experiments.serve.limits import BodyLimit, SafeHeaders
+from sar_experiments.serve.uploads import check_kind, kept_upload, path_below
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    class Detect(Protocol):
+        """Finds objects in one image file."""
+
+        def __call__(self, file: Path, *, name: str, overview: bool) -> dict[str, Any]:
+            """Return a GeoJSON FeatureCollection; SarError where the file cannot be used."""
+            ...
+
+
+GEOJSON = "application/geo+json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """What the service says of itself, and what it accepts.
+
+    Attributes:
+        model: Name of the model.
+        weights: Checkpoint it was loaded from.
+        device: Where it computes.
+        classes: Class names.
+        min_score: Lowest score that is returned, in [0, 1].
+        shown_score: Score from which the page shows detections at first, in [0, 1].
+        root: Folder whose files may be asked for by path; None allows none.
+        max_megabytes: Largest request.
+        max_waiting: Requests that may wait while one is computed; more are turned away.
+        hosts: Names by which browsers may call the service, ``*`` for any.
+    """
+
+    model: str
+    weights: str
+    device: str
+    classes: tuple[str, ...]
+    min_score: float
+    shown_score: float
+    root: Path | None
+    max_megabytes: float
+    max_waiting: int
+    hosts: tuple[str, ...]
+
+
+class Health(BaseModel):
+    """The service is up, and with what."""
+
+    status: str
+    model: str
+    weights: str
+    device: str
+    classes: list[str]
+    min_score: float
+    shown_score: float
+    by_path: bool = Field(description="whether files of the server may be asked for by path")
+    waiting: int = Field(description="requests under way and waiting")
+
+
+class ByPath(BaseModel):
+    """A file of the server."""
+
+    path: str = Field(description="below the service's root folder", min_length=1, max_length=4096)
+
+
+class Turns:
+    """One request computes, some wait, the rest are told to come again."""
+
+    def __init__(self, max_waiting: int) -> None:
+        self.under_way = 0
+        self._max = max_waiting + 1
+        self._limiter: CapacityLimiter | None = None
+
+    async def run(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Run the work in a thread when its turn has come.
+
+        Raises:
+            HTTPException: 503 where too many wait already.
+        """
+        if self.under_way >= self._max:
+            sentence = f"{self.under_way} requests are under way or waiting; try again later"
+            raise HTTPException(503, sentence, headers={"Retry-After": "10"})
+        self._limiter = self._limiter or CapacityLimiter(1)  # needs a running event loop
+        self.under_way += 1
+        try:
+            return await anyio.to_thread.run_sync(work, limiter=self._limiter)
+        finally:
+            self.under_way -= 1
+
+
+def create_app(detect: Detect, service: Service) -> FastAPI:
+    """Return the service as an ASGI application.
+
+    Args:
+        detect: Called for one request at a time, in a thread.
+        service: What it says of itself and accepts.
+    """
+    app = FastAPI(
+        title="sar_experiments",
+        description="Finds objects in radar images; returns GeoJSON in longitude and latitude.",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.add_middleware(BodyLimit, max_bytes=int(service.max_megabytes * 1e6))
+    app.add_middleware(SafeHeaders)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(service.hosts))
+    app.add_exception_handler(SarError, _unusable)
+    app.mount("/docs/assets", StaticFiles(directory=swagger_ui_path), name="docs_assets")
+    turns = Turns(service.max_waiting)
+    _add_pages(app)
+    _add_health(app, service, turns)
+    _add_detection(app, detect, service, turns)
+    return app
+
+
+def _add_pages(app: FastAPI) -> None:
+    """Serve the page, its script and the documentation, nothing from other hosts."""
+    folder = files("sar_experiments.serve")
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> HTMLResponse:
+        return HTMLResponse((folder / "page.html").read_text(encoding="utf-8"))
+
+    @app.get("/page.js", include_in_schema=False)
+    async def script() -> Response:
+        return Response(
+            (folder / "page.js").read_text(encoding="utf-8"), 200, None, "text/javascript"
+        )
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="openapi.json",
+            title="sar_experiments",
+            swagger_js_url="docs/assets/swagger-ui-bundle.js",
+            swagger_css_url="docs/assets/swagger-ui.css",
+            swagger_favicon_url="docs/assets/favicon-32x32.png",
+        )
+
+
+def _add_health(app: FastAPI, service: Service, turns: Turns) -> None:
+    @app.get("/health")
+    async def health() -> Health:
+        """Tell that the service is up, which model it has, and how many requests wait."""
+        return Health(
+            status="ok",
+            model=service.model,
+            weights=service.weights,
+            device=service.device,
+            classes=list(service.classes),
+            min_score=service.min_score,
+            shown_score=service.shown_score,
+            by_path=service.root is not None,
+            waiting=turns.under_way,
+        )
+
+
+Overview = Annotated[
+    bool, Query(description="add a picture of the scene, PNG in base64, under `overview`")
+]
+
+
+def _add_detection(app: FastAPI, detect: Detect, service: Service, turns: Turns) -> None:
+    answers: dict[int | str, dict[str, Any]] = {
+        200: {"content": {GEOJSON: {}}, "description": "a GeoJSON FeatureCollection"},
+        404: {"description": "no such file below the root, or no root"},
+        413: {"description": f"larger than {service.max_megabytes:g} MB"},
+        415: {"description": "not a TIFF, PNG or JPEG"},
+        422: {"description": "an image that cannot be used; the answer says why"},
+        503: {"description": "too many requests wait; try again later"},
+    }
+
+    @app.post("/detect", responses=answers, response_class=JSONResponse)
+    async def uploaded(
+        file: Annotated[UploadFile, File(description="GeoTIFF, PNG or JPEG")],
+        overview: Overview = False,
+    ) -> Response:
+        """Find objects in an uploaded image."""
+        with tempfile.TemporaryDirectory(prefix="sar-serve-") as folder:
+            path = await anyio.to_thread.run_sync(kept_upload, file, Path(folder))
+            name = Path(file.filename or path.name).name
+            found = await turns.run(lambda: detect(path, name=name, overview=overview))
+        return JSONResponse(found, media_type=GEOJSON)
+
+    @app.post("/detect/path", responses=answers, response_class=JSONResponse)
+    async def by_path(wanted: ByPath, overview: Overview = False) -> Response:
+        """Find objects in a file of the server, below the folder that it may read."""
+        if service.root is None:
+            raise HTTPException(404, "this service reads no files by path: serve.root is not set")
+        path = path_below(service.root, wanted.path)
+        check_kind(path)
+        found = await turns.run(lambda: detect(path, name=path.name, overview=overview))
+        return JSONResponse(found, media_type=GEOJSON)
+
+
+async def _unusable(_request: Request, error: Exception) -> Response:
+    return JSONResponse({"detail": str(error)}, 422)
