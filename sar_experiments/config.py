@@ -687,6 +687,33 @@ class PredictConfig:
 
 
 @dataclass
+class ServeConfig:
+    """The HTTP service of task=serve."""
+
+    host: str = MISSING
+    """Address to listen on; 127.0.0.1 lets this machine alone call, 0.0.0.0 every one."""
+
+    port: int = MISSING
+    """TCP port; 0 takes a free one, which the console tells."""
+
+    root: str | None = MISSING
+    """Folder whose files may be asked for by path; null allows none."""
+
+    max_megabytes: float = MISSING
+    """Largest upload."""
+
+    max_megapixels: float = MISSING
+    """Largest image, height times width in millions, by its header: a small file can unpack to
+    hours of work."""
+
+    max_waiting: int = MISSING
+    """Requests that may wait while one is computed; more are answered with 503."""
+
+    hosts: list[str] = MISSING
+    """Further names by which browsers may call the service, besides ``host`` and localhost."""
+
+
+@dataclass
 class Config:
     """Everything that a run is made from."""
 
@@ -701,6 +728,7 @@ class Config:
     predict: PredictConfig = field(default_factory=PredictConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
+    serve: ServeConfig = field(default_factory=ServeConfig)
     d2: dict[str, Any] = field(default_factory=dict)
     """Detectron2's own keys."""
 
@@ -737,7 +765,7 @@ CPU_TASKS = ("check", "convert", "browse", "simulate", "monitor")
 """Tasks that compute nothing on a GPU: they do not wait for one that a training holds."""
 
 # Parts of the config that do not change the result, left out of its hash.
-HASH_EXCLUDES = ("hardware", "output", "resume", "force", "sweep", "monitor")
+HASH_EXCLUDES = ("hardware", "output", "resume", "force", "sweep", "monitor", "serve")
 
 RETRY_CAUSES = ("killed", "oom", "exception", "exit")
 """What ``sweep.retry_on`` may hold."""

@@ -82,12 +82,16 @@ _RANGES: dict[str, tuple[float | None, float | None]] = {
     "sweep.trials": (1, None),
     "sweep.prune_min_runs": (1, None),
     "sweep.prune_min_step": (0, None),
+    "serve.port": (0, 65535),
+    "serve.max_waiting": (0, 1000),
 }
 _ABOVE_ZERO = (
     "solver.base_lr",
     "solver.clip_gradients.value",
     "solver.max_loss",
     "model.input_std",
+    "serve.max_megabytes",
+    "serve.max_megapixels",
 )
 _MAY_BE_INFINITE = ("solver.max_loss",)
 
