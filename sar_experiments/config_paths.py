@@ -45,6 +45,7 @@ def with_absolute_paths(config: Config) -> Config:
             land=_absolute(config.predict.land),
             avoid=[str(Path(each).absolute()) for each in config.predict.avoid],
         ),
+        serve=replace(config.serve, root=_absolute(config.serve.root)),
         output=_absolute(config.output),
     )
 
@@ -73,18 +74,24 @@ def check_paths(config: Config) -> None:
         return
     if config.model.weights not in ("zoo", "none"):
         _named("model.weights", lambda: run_folder.resolve_weights(Path(config.model.weights)))
+    needs_weights = config.task.name in ("evaluate", "predict", "serve")
+    needs_weights = needs_weights and config.model.cfar is None
     if config.task.name == "predict":
         _check_prediction_paths(config)
-    if config.task.name in ("evaluate", "predict") and config.model.cfar is None:
-        if config.weights is None:
-            msg = f"task={config.task.name} needs weights=RUN_FOLDER or weights=FILE.pth"
-            raise ConfigError(msg)
-        weights = Path(config.weights)
-        _named("weights", lambda: run_folder.resolve_weights(weights))
-    elif config.task.name == "predict":
-        return
-    elif config.usecase.simulator is None:
+    if config.task.name in ("predict", "serve"):
+        _check_masks(config)
+    if needs_weights:
+        _check_weights(config)
+    elif config.task.name not in ("predict", "serve") and config.usecase.simulator is None:
         _check_data_paths(config)
+
+
+def _check_weights(config: Config) -> None:
+    if config.weights is None:
+        msg = f"task={config.task.name} needs weights=RUN_FOLDER or weights=FILE.pth"
+        raise ConfigError(msg)
+    weights = Path(config.weights)
+    _named("weights", lambda: run_folder.resolve_weights(weights))
 
 
 def _check_prediction_paths(config: Config) -> None:
@@ -95,6 +102,11 @@ def _check_prediction_paths(config: Config) -> None:
     for source in sources:
         if not glob.has_magic(source):
             _check_exists("source", Path(source))
+
+
+def _check_masks(config: Config) -> None:
+    if config.serve.root is not None:
+        _check_exists("serve.root", Path(config.serve.root))
     if config.predict.land is not None:
         _check_exists("predict.land", Path(config.predict.land))
     for path in config.predict.avoid:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyogrio
 import shapely
+from shapely.geometry import mapping
 
 from sar_experiments.geometry import WGS84
 from sar_experiments.run_folder import write_atomically, write_json
@@ -103,16 +104,19 @@ def write_json_text(path: Path, content: object) -> None:
     write_atomically(path, json.dumps(content, allow_nan=False) + "\n")
 
 
-def as_geojson(predictions: Sequence[ScenePrediction], *, filtered: bool = False) -> dict[str, Any]:
+def as_geojson(
+    predictions: Sequence[ScenePrediction], *, filtered: bool = False, unlocated: bool = False
+) -> dict[str, Any]:
     """Return a FeatureCollection after RFC 7946: WGS84, longitude first, rings counter-clockwise.
-
-    Scenes without geo-reference have no place in it.
 
     Args:
         predictions: Of any number of scenes.
         filtered: Return what was filtered instead of what was kept.
+        unlocated: Keep objects of scenes without geo-reference, as features whose geometry is
+            null (RFC 7946, 3.2); else they have no place in it.
     """
-    return _collection(list(_rows(predictions, FILTERED if filtered else DETECTIONS)))
+    rows = _rows(predictions, FILTERED if filtered else DETECTIONS)
+    return _collection([each for each in rows if unlocated or each[0].corners is not None])
 
 
 def as_coco(predictions: Sequence[ScenePrediction]) -> dict[str, Any]:
@@ -229,11 +233,10 @@ def _collection(rows: Sequence[tuple[SceneObject, dict[str, Any]]]) -> dict[str,
     features = [
         {
             "type": "Feature",
-            "geometry": shapely.geometry.mapping(_polygon(found)),
+            "geometry": None if found.corners is None else mapping(_polygon(found)),
             "properties": row,
         }
         for found, row in rows
-        if found.corners is not None
     ]
     return {"type": "FeatureCollection", "features": features}
 

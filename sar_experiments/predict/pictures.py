@@ -56,6 +56,12 @@ def write_pictures(prediction: ScenePrediction, folder: Path, settings: PredictC
         scene.close()
 
 
+def gray_overview(scene: Scene, *, longest_px: int) -> Picture:
+    """Return (H, W): a scene scaled down so that no side is longer, stretched to be looked at."""
+    pixels, valid = scene.read_overview(longest_px=longest_px)
+    return _gray(pixels, valid, *_stretch(pixels, valid))
+
+
 def draw_overview(gray: Picture, prediction: ScenePrediction, settings: PredictConfig) -> Picture:
     """Return (H, W, 3): kept detections in the colour of their class, filtered ones in yellow.
 

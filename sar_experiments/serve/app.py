@@ -50,7 +50,6 @@ class Service:
         device: Where it computes.
         classes: Class names.
         min_score: Lowest score that is returned, in [0, 1].
-        shown_score: Score from which the page shows detections at first, in [0, 1].
         root: Folder whose files may be asked for by path; None allows none.
         max_megabytes: Largest request.
         max_waiting: Requests that may wait while one is computed; more are turned away.
@@ -62,7 +61,6 @@ class Service:
     device: str
     classes: tuple[str, ...]
     min_score: float
-    shown_score: float
     root: Path | None
     max_megabytes: float
     max_waiting: int
@@ -78,7 +76,6 @@ class Health(BaseModel):
     device: str
     classes: list[str]
     min_score: float
-    shown_score: float
     by_path: bool = Field(description="whether files of the server may be asked for by path")
     waiting: int = Field(description="requests under way and waiting")
 
@@ -175,7 +172,6 @@ def _add_health(app: FastAPI, service: Service, turns: Turns) -> None:
             device=service.device,
             classes=list(service.classes),
             min_score=service.min_score,
-            shown_score=service.shown_score,
             by_path=service.root is not None,
             waiting=turns.under_way,
         )

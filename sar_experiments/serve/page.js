@@ -12,7 +12,7 @@ let chosen = -1;
 
 fetch("health").then((reply) => reply.json()).then((health) => {
   $("about").textContent = `${health.model} on ${health.device}: ${health.classes.join(", ")}`;
-  $("score").value = health.min_score;
+  $("score").min = $("score").value = health.min_score; // nothing below it is sent
   redraw();
 }).catch(() => say("the service does not answer", true));
 
@@ -71,6 +71,7 @@ function fit() {
   redraw();
 }
 
+const box = ({ properties: p }) => [p.left_px, p.top_px, p.right_px, p.bottom_px];
 const kept = () => answer === null ? [] : answer.features.filter((each) => each.properties.score >= Number($("score").value));
 const colour = (feature) => COLOURS[answer.classes.indexOf(feature.properties.class) % COLOURS.length];
 
@@ -85,7 +86,7 @@ function redraw() {
   pen.imageSmoothingEnabled = view.zoom < 1;
   pen.drawImage(overview, 0, 0, answer.image.width, answer.image.height);
   for (const feature of kept()) {
-    const [left, top, right, bottom] = feature.properties.box_px;
+    const [left, top, right, bottom] = box(feature);
     const isChosen = answer.features.indexOf(feature) === chosen;
     const grow = isChosen ? 4 / view.zoom : 1 / view.zoom;
     pen.strokeStyle = isChosen ? "#ffffff" : colour(feature);
@@ -96,12 +97,13 @@ function redraw() {
 
 function list() {
   const rows = kept().slice(0, 500).map((feature) => {
-    const { score, length_m, center_lon, center_lat, box_px } = feature.properties;
+    const { score, length_m, lon, lat } = feature.properties;
+    const [left, top, right, bottom] = box(feature);
     const row = document.createElement("li");
     const button = document.createElement("button");
     const small = document.createElement("small");
-    const size = length_m == null ? `${(box_px[2] - box_px[0]).toFixed(0)} × ${(box_px[3] - box_px[1]).toFixed(0)} px` : `${length_m.toFixed(0)} m`;
-    const place = center_lon == null ? `at ${box_px[0].toFixed(0)}, ${box_px[1].toFixed(0)}` : `${center_lat.toFixed(5)}, ${center_lon.toFixed(5)}`;
+    const size = length_m == null ? `${(right - left).toFixed(0)} × ${(bottom - top).toFixed(0)} px` : `${length_m.toFixed(0)} m`;
+    const place = lon == null ? `column ${left.toFixed(0)}, row ${top.toFixed(0)}` : `${lat.toFixed(5)}, ${lon.toFixed(5)}`;
     button.textContent = `${feature.properties.class} ${score.toFixed(2)}`;
     small.textContent = `${size} · ${place}`;
     button.append(small);
@@ -116,7 +118,7 @@ function list() {
 
 function choose(feature) {
   chosen = answer.features.indexOf(feature);
-  const [left, top, right, bottom] = feature.properties.box_px;
+  const [left, top, right, bottom] = box(feature);
   view.zoom = Math.max(view.zoom, Math.min(8, 80 / Math.max(right - left, bottom - top)));
   view.x = (left + right) / 2 - canvas.clientWidth / view.zoom / 2;
   view.y = (top + bottom) / 2 - canvas.clientHeight / view.zoom / 2;
@@ -154,7 +156,10 @@ canvas.addEventListener("pointermove", (event) => {
 canvas.addEventListener("pointerup", (event) => {
   const at = pixel(event);
   if (grip !== null && !grip.moved) {
-    const hit = kept().find(({ properties: { box_px: [l, t, r, b] } }) => at.x >= l - 2 && at.x <= r + 2 && at.y >= t - 2 && at.y <= b + 2);
+    const hit = kept().find((feature) => {
+      const [left, top, right, bottom] = box(feature);
+      return at.x >= left - 2 && at.x <= right + 2 && at.y >= top - 2 && at.y <= bottom + 2;
+    });
     chosen = hit ? answer.features.indexOf(hit) : -1;
     redraw();
   }

@@ -58,7 +58,6 @@ def service_of(finder):
             "device": "cpu",
             "classes": ("ship",),
             "min_score": 0.05,
-            "shown_score": 0.5,
             "root": None,
             "max_megabytes": 1.0,
             "max_waiting": 2,
