@@ -8,7 +8,7 @@ STAMP := $(VENV)/setup.stamp
 DEMO ?= multirun/$(shell date +%Y-%m-%d_%H-%M-%S)_demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo format lint types layers test test-slow test-gpu check tensorboard monitor sweep bench-sweep bench-predict lock clean \
+.PHONY: help setup demo format lint types layers test test-slow test-gpu check tensorboard monitor sweep bench-sweep bench-predict serve lock clean \
 	docker-build docker-up docker-down docker-logs docker-shell docker-ps docker-tensorboard docker-monitor docker-serve
 
 help:  ## list the targets
@@ -91,6 +91,9 @@ docker-serve:  ## find objects over HTTP: make docker-serve WEIGHTS=multirun/RUN
 	@docker/compose.sh serve
 bench-predict: $(STAMP)  ## speed, memory and agreement with a plain loop and SAHI (ARGS="--weights=RUN --sahi-python=...")
 	$(BIN)/python benchmarks/predict.py $(ARGS)
+
+serve: $(STAMP)  ## find objects over HTTP, with a page to drop scenes on: make serve weights=multirun/RUN
+	$(BIN)/python -m sar_experiments task=serve weights='$(weights)' $(ARGS)
 
 lock: $(STAMP)  ## write docker/environment/requirements.txt anew
 	VENV='$(VENV)' docker/environment/lock.sh

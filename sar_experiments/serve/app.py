@@ -14,12 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import anyio.to_thread
 from anyio import CapacityLimiter
 from fastapi import FastAPI, File, HTTPException, Query, Request, UploadFile
-from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse, Response
-from fastapi.staticfiles import StaticFiles
+from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from swagger_ui_bundle import swagger_ui_path
 
 from sar_experiments.errors import SarError
 from sar_experiments.serve.limits import BodyLimit, SafeHeaders
@@ -118,17 +116,16 @@ def create_app(detect: Detect, service: Service) -> FastAPI:
         detect: Called for one request at a time, in a thread.
         service: What it says of itself and accepts.
     """
-    app = FastAPI(
+    app = FastAPIOffline(
         title="sar_experiments",
         description="Finds objects in radar images; returns GeoJSON in longitude and latitude.",
-        docs_url=None,
+        static_url="/docs-assets",
         redoc_url=None,
     )
     app.add_middleware(BodyLimit, max_bytes=int(service.max_megabytes * 1e6))
     app.add_middleware(SafeHeaders)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(service.hosts))
     app.add_exception_handler(SarError, _unusable)
-    app.mount("/docs/assets", StaticFiles(directory=swagger_ui_path), name="docs_assets")
     turns = Turns(service.max_waiting)
     _add_pages(app)
     _add_health(app, service, turns)
@@ -137,7 +134,7 @@ def create_app(detect: Detect, service: Service) -> FastAPI:
 
 
 def _add_pages(app: FastAPI) -> None:
-    """Serve the page, its script and the documentation, nothing from other hosts."""
+    """Serve the page and its script."""
     folder = files("sar_experiments.serve")
 
     @app.get("/", include_in_schema=False)
@@ -146,19 +143,8 @@ def _add_pages(app: FastAPI) -> None:
 
     @app.get("/page.js", include_in_schema=False)
     async def script() -> Response:
-        return Response(
-            (folder / "page.js").read_text(encoding="utf-8"), 200, None, "text/javascript"
-        )
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return get_swagger_ui_html(
-            openapi_url="openapi.json",
-            title="sar_experiments",
-            swagger_js_url="docs/assets/swagger-ui-bundle.js",
-            swagger_css_url="docs/assets/swagger-ui.css",
-            swagger_favicon_url="docs/assets/favicon-32x32.png",
-        )
+        code = (folder / "page.js").read_text(encoding="utf-8")
+        return Response(code, media_type="text/javascript")
 
 
 def _add_health(app: FastAPI, service: Service, turns: Turns) -> None:
