@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 
 from sar_experiments import run_folder
+from sar_experiments.config import read_config
 from sar_experiments.errors import ConfigError, HardwareError, SarError, SceneError
 from sar_experiments.exit_codes import DONE
 from sar_experiments.predict.outputs import as_geojson
@@ -36,6 +37,7 @@ def run(config: Config, folder: Path, interruption: Interruption) -> int:
     uvicorn, app_module = _libraries()
     listener = _listener(config.serve)
     choice = choose_detector(config, folder)
+    config = read_config(folder / run_folder.CONFIG)  # with the model that the weights are of
     app = app_module.create_app(Finder(config, choice), _service(app_module, config, choice))
     server = uvicorn.Server(
         uvicorn.Config(
