@@ -819,15 +819,27 @@ def from_plain(
 
 
 def _filled(plain: Mapping[Any, Any], defaults: Any) -> dict[Any, Any]:  # noqa: ANN401 - a group
-    """Return plain values with the keys of the schema that they lack; free-form ones stay."""
+    """Return plain values with the keys of the schema that they lack; free-form ones stay.
+
+    An optional group that lacks keys, and that the defaults do not have, becomes None.
+    """
     filled = dict(plain)
+    hints = get_type_hints(type(defaults))
     for each in fields(defaults):
         value, there = getattr(defaults, each.name), plain.get(each.name)
         if each.name not in plain:
             filled[each.name] = value
         elif is_dataclass(value) and isinstance(there, Mapping):
             filled[each.name] = _filled(there, value)
+        elif value is None and isinstance(there, Mapping) and _lacks_keys(there, hints[each.name]):
+            filled[each.name] = None
     return filled
+
+
+def _lacks_keys(plain: Mapping[Any, Any], hint: Any) -> bool:  # noqa: ANN401 - a type
+    """Tell whether plain values of an optional group leave out a key of its schema."""
+    schemas = [kind for kind in get_args(hint) if is_dataclass(kind)]
+    return any(each.name not in plain for kind in schemas for each in fields(kind))
 
 
 def to_plain(config: Config) -> dict[str, Any]:

@@ -106,12 +106,18 @@ def _check_goes_on(job: Job, earlier: Result) -> None:
             f"{job.folder} holds a run already and resume=false; choose another output or remove it"
         )
         raise ConfigError(msg)
-    if earlier.config_hash != job.hash:
+    if earlier.config_hash != job.hash and not _failed_before_learning(job, earlier):
         msg = (
             f"{job.folder} holds a run of another config (compare its config.yaml); choose another"
             " output or remove the folder"
         )
         raise ConfigError(msg)
+
+
+def _failed_before_learning(job: Job, earlier: Result) -> bool:
+    """Tell whether a mistake ended the run before there was anything to lose."""
+    has_learnt = (job.folder / run_folder.LAST_CHECKPOINT).exists()
+    return earlier.status == "failed" and earlier.cause == "user" and not has_learnt
 
 
 def _is_finished(job: Job, earlier: Result) -> bool:

@@ -274,6 +274,13 @@ def test_a_broken_weight_file_is_refused_before_training(call, tmp_path):
     assert "broken.pth" in process.stdout + process.stderr
 
 
+def test_a_run_that_a_mistake_ended_early_leaves_its_folder_to_the_next(call, tmp_path):
+    folder = tmp_path / "run"
+    assert call("usecase.classes=[ship,plattform]", f"output={folder}").returncode == 2
+    assert call("usecase.classes=[platform,ship]", f"output={folder}").returncode == 0
+    assert result_of(folder)["status"] == "completed"
+
+
 def test_composing_imports_neither_torch_nor_detectron2(command):
     door = command("--cfg", "job")
     door[1:1] = ["-X", "importtime"]

@@ -220,6 +220,13 @@ def test_a_config_of_an_older_version_takes_what_it_lacks_from_the_present_one(t
     assert config.d2 == older["d2"]
 
 
+def test_simulator_settings_of_an_older_version_do_not_hide_its_weights(compose_config):
+    older = to_plain(cli.typed(compose_config("usecase=demo", "hardware=cpu")))
+    del older["usecase"]["simulator"]["seed"]  # as if this version had added it
+    ships = cli.typed(compose_config("usecase=ships", "hardware=cpu", "task=monitor"))
+    assert from_plain(older, defaults=ships).usecase.simulator is None
+
+
 def test_paths_mean_the_same_from_any_folder(typed_config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = typed_config("usecase=demo")
