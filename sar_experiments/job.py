@@ -147,8 +147,8 @@ def _leased(job: Job, earlier: Result | None, claim: int) -> Result:
         if job.is_of_sweep:
             where = f"GPU {', '.join(lease.gpus)}" if lease.gpus else "the CPU"
             logger.info(
-                "start on %s, %d cores: %s -> %s",
-                where, share, " ".join(job.overrides), job.folder,
+                "start on %s, %d of %d cores: %s -> %s",
+                where, share, cores.usable_cores(), " ".join(job.overrides), job.folder,
             )  # fmt: skip
         return _with_retries(job, earlier, place)
 

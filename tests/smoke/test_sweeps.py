@@ -28,7 +28,7 @@ def test_a_diverged_job_leaves_the_others_alone(sweep):
 
 def test_the_console_says_what_each_job_does_and_how_it_ends(sweep):
     _, process, _ = sweep
-    assert "[job 0] start on the CPU:" in process.stdout
+    assert "[job 0] start on the CPU, 1 of" in process.stdout
     assert "[job 0] completed after" in process.stdout
     assert "[job 1] diverged after" in process.stdout
     assert "Traceback" not in process.stderr + process.stdout
