@@ -630,11 +630,14 @@ class SweepConfig:
 class PredictConfig:
     """How scenes are cut into tiles, and what becomes of the detections."""
 
-    tile_px: int = MISSING
-    """Side of a square tile, in pixels of the scene."""
+    tile_px: int | None = MISSING
+    """Side of a square tile, in pixels of the scene. None: that of the images the network learnt
+    from where the checkpoint tells, else 800. A network keeps so many proposals of an image,
+    whatever its size: much larger tiles lose objects where land or harbours take them all."""
 
-    overlap_px: int = MISSING
-    """Pixels shared by neighbouring tiles; at least the longest object."""
+    overlap_px: int | None = MISSING
+    """Pixels shared by neighbouring tiles; at least the longest object. None: a quarter of a
+    tile."""
 
     scale: float | None = MISSING
     """Factor by which tiles are enlarged for the network. None: as validation images were, which

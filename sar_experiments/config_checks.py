@@ -277,7 +277,8 @@ def one_class_sentence(classes: list[str]) -> str:
 
 
 def _predict_problems(predict: PredictConfig) -> Iterator[str]:
-    if predict.overlap_px * 2 > predict.tile_px:
+    tile_px, overlap_px = predict.tile_px, predict.overlap_px
+    if tile_px is not None and overlap_px is not None and overlap_px * 2 > tile_px:
         yield (
             f"predict.overlap_px={predict.overlap_px} must be at most half of"
             f" predict.tile_px={predict.tile_px}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from sar_experiments.predict.sources import SceneFiles
 
 logger = logging.getLogger(__name__)
+
+FALLBACK_TILE_PX = 800
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ def predict(  # noqa: PLR0913 - what is read, by what, how, and who is told
     nodata: float | None = None,
     log: Path | None = None,
     identity: str = "",
+    native_px: int | None = None,
     on_tiles: Callable[[int, int], None] = lambda _done, _total: None,
     is_interrupted: Callable[[], bool] = lambda: False,
 ) -> Iterator[ScenePrediction | SceneFailure]:
@@ -105,6 +108,7 @@ def predict(  # noqa: PLR0913 - what is read, by what, how, and who is told
         nodata: What the detector's radiometry calls no data, besides each file's own mark.
         log: Where to write down what is done, and to go on from; None does neither.
         identity: Names the detector, so that a log of another one is not gone on from.
+        native_px: Tile size that suits the detector, where the settings leave it open.
         on_tiles: Called with the tiles done and in all, of all scenes.
         is_interrupted: Asked between batches; True ends the iteration early, the log kept.
 
@@ -113,6 +117,7 @@ def predict(  # noqa: PLR0913 - what is read, by what, how, and who is told
             asked for on a scene without geo-reference.
     """
     bound_cache()
+    settings = with_tile_sizes(settings, native_px)
     jobs = [_job(number, each, settings, nodata) for number, each in enumerate(scenes)]
     tile_log = TileLog(log, _identity(jobs, settings, min_score, identity))
     for (number, tile), found in tile_log.done.items():
@@ -131,6 +136,23 @@ def predict(  # noqa: PLR0913 - what is read, by what, how, and who is told
     # After an interruption or a failure the same call again goes on.
     if not waiting and not any(job.failure for job in jobs):
         tile_log.remove()
+
+
+def with_tile_sizes(settings: PredictConfig, native_px: int | None) -> PredictConfig:
+    """Return the settings with the tile size and overlap that they leave open.
+
+    Raises:
+        SceneError: The overlap that was set is more than half a tile of the size that was not.
+    """
+    tile_px = settings.tile_px or native_px or FALLBACK_TILE_PX
+    overlap_px = tile_px // 4 if settings.overlap_px is None else settings.overlap_px
+    if 2 * overlap_px > tile_px:
+        msg = (
+            f"predict.overlap_px={overlap_px} must be at most half of a tile of {tile_px} px;"
+            " set predict.tile_px too"
+        )
+        raise SceneError(msg)
+    return replace(settings, tile_px=tile_px, overlap_px=overlap_px)
 
 
 @dataclass(eq=False)
@@ -169,8 +191,8 @@ def _job(number: int, source: SceneFiles, settings: PredictConfig, nodata: float
     plan = plan_tiles(
         height=header.height,
         width=header.width,
-        tile_px=settings.tile_px,
-        overlap_px=settings.overlap_px,
+        tile_px=settings.tile_px or FALLBACK_TILE_PX,
+        overlap_px=settings.overlap_px or 0,
     )
     masks = _masks(header, settings)
     hidden: frozenset[int] = frozenset()

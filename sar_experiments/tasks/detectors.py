@@ -39,6 +39,7 @@ class Choice:
         nodata: What its radiometry calls no data.
         min_score: Below it detections are dropped.
         identity: Names it and its version.
+        native_px: Tile size that suits it; None where nothing tells.
     """
 
     detector_for: DetectorFactory
@@ -47,6 +48,7 @@ class Choice:
     nodata: float | None
     min_score: float
     identity: str
+    native_px: int | None = None
 
 
 def choose_detector(config: Config, folder: Path) -> Choice:
@@ -117,6 +119,7 @@ def _network(config: Config, folder: Path) -> Choice:
         config.radiometry.nodata,
         _min_score(config, path),
         f"{path} {status.st_size} {status.st_mtime_ns}",
+        native_px=about.chip_px,
     )
 
 

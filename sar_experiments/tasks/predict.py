@@ -11,7 +11,7 @@ from sar_experiments.errors import SceneError
 from sar_experiments.exit_codes import DONE, INTERRUPTED
 from sar_experiments.predict.outputs import write_outputs
 from sar_experiments.predict.pictures import write_pictures
-from sar_experiments.predict.runner import SceneFailure, ScenePrediction, predict
+from sar_experiments.predict.runner import SceneFailure, ScenePrediction, predict, with_tile_sizes
 from sar_experiments.predict.sources import find_scenes
 from sar_experiments.tasks.detectors import choose_detector
 from sar_experiments.tasks.parts import progress_bar
@@ -35,12 +35,13 @@ def run(config: Config, folder: Path, interruption: Interruption) -> int:
     scenes = find_scenes(
         config.source, polarisations=config.predict.polarisations, channels=choice.channels
     )
+    settings = with_tile_sizes(config.predict, choice.native_px)
     logger.info(
         "scenes: %d; tiles of %d px, overlap %d px, %d at once",
         len(scenes),
-        config.predict.tile_px,
-        config.predict.overlap_px,
-        config.predict.batch_size,
+        settings.tile_px,
+        settings.overlap_px,
+        settings.batch_size,
     )
     done: list[ScenePrediction] = []
     failed: list[SceneFailure] = []
@@ -49,7 +50,7 @@ def run(config: Config, folder: Path, interruption: Interruption) -> int:
         for each in predict(
             scenes,
             choice.detector_for,
-            config.predict,
+            settings,
             min_score=choice.min_score,
             nodata=choice.nodata,
             log=folder / TILE_LOG,

@@ -180,7 +180,10 @@ def test_a_value_left_open_is_named(typed_config):
         ("d2.SOLVER.MAX_ITER=many", r"d2\.SOLVER\.MAX_ITER='many' must be of type int"),
         ("+d2.DATALOADER.NUM_WORKERS=4", r"no effect here; set hardware\.num_workers"),
         ("augment=class_aware usecase.classes=[ship]", "only the class 'ship'"),
-        ("predict.overlap_px=500", r"overlap_px=500 must be at most half of predict\.tile_px=800"),
+        (
+            "predict.overlap_px=500 predict.tile_px=800",
+            r"overlap_px=500 must be at most half of predict\.tile_px=800",
+        ),
         ("predict.outputs=[geojson,kml]", r"predict\.outputs=\['kml'\] must be of geojson, gpkg"),
         ("predict.bands=[0]", r"predict\.bands=\[0\] must name bands from 1"),
         ("source=[]", r"source=\[\] must be a path, a pattern, or a list"),

@@ -13,7 +13,7 @@ import shapely
 
 from sar_experiments.detections import Detections
 from sar_experiments.errors import SceneError
-from sar_experiments.predict.runner import SceneFailure, ScenePrediction, predict
+from sar_experiments.predict.runner import SceneFailure, ScenePrediction, predict, with_tile_sizes
 from sar_experiments.predict.sources import find_scenes
 
 BARS = [(10, 20, 30, 26), (95, 90, 125, 98), (150, 10, 156, 30), (180, 180, 199, 186)]
@@ -217,6 +217,25 @@ def test_land_without_geo_reference_is_refused(run, write_scene, sea, tmp_path):
     path = write_scene("chip.png", sea(64, 64), driver="PNG", crs=None, transform=None)
     with pytest.raises(SceneError, match="no geo-reference"):
         run(path, settings={"land": land(tmp_path, on_earth(0, 0, 10, 10))})
+
+
+@pytest.mark.parametrize(
+    ("options", "native_px", "sizes"),
+    [
+        ({}, 256, (256, 64)),
+        ({}, None, (800, 200)),
+        ({"tile_px": 512}, 256, (512, 128)),
+        ({"tile_px": 512, "overlap_px": 0}, 256, (512, 0)),
+    ],
+)
+def test_tile_sizes_left_open_are_those_of_the_training(typed_config, options, native_px, sizes):
+    settings = with_tile_sizes(replace(typed_config().predict, **options), native_px)
+    assert (settings.tile_px, settings.overlap_px) == sizes
+
+
+def test_an_overlap_that_does_not_fit_the_tiles_of_the_training_is_refused(typed_config):
+    with pytest.raises(SceneError, match=r"overlap_px=200 must be at most half of a tile of 256"):
+        with_tile_sizes(replace(typed_config().predict, overlap_px=200), 256)
 
 
 def test_progress_counts_all_tiles(run, write_scene, sea):
