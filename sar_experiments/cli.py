@@ -15,7 +15,6 @@ import shutil
 import signal
 import sys
 import warnings
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,19 +22,20 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
-from hydra.errors import CompactHydraException, HydraException
+from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from sar_experiments import gpus, job, resolvers, run_folder, summary, supervisor, sweeping
+from sar_experiments import gpus, job, resolvers, run_folder, supervisor, sweep_report, sweeping
 from sar_experiments.config import CPU_TASKS, Config, Device, from_plain
 from sar_experiments.config_checks import check_config
 from sar_experiments.config_paths import check_paths, with_absolute_paths
 from sar_experiments.errors import ConfigError, SarError
-from sar_experiments.exit_codes import DONE, FAILED, INTERRUPTED, USER_MISTAKE
+from sar_experiments.exit_codes import FAILED, INTERRUPTED, USER_MISTAKE
 from sar_experiments.messages import cluster_mistake, explain
+from sar_experiments.sweep_report import JobFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,16 +46,10 @@ logger = logging.getLogger(__name__)
 
 _OPEN_GROUPS = r"d2|augment\.transforms|augment\.policies"
 
-TAIL_LINES = 8
-
 _KEY_IN_NULL = (
     "an override sets a key inside one that is null; --cfg job shows which (usecase.simulator, for"
     " instance, is set for usecase=demo alone)"
 )
-
-
-class JobFailed(CompactHydraException):
-    """One run of a sweep did not end well; a plain message, as it is pickled back to the parent."""
 
 
 class UserFolders(SearchPathPlugin):
@@ -101,27 +95,11 @@ def _sweep() -> None:
         try:
             _hydra_main()
         except JobFailed as error:
-            sys.exit(_say_outcomes() if sweeping.outcomes() else _report(error))
+            sys.exit(sweep_report.say_outcomes() if sweeping.outcomes() else _report(error))
         except KeyboardInterrupt:
-            _say_outcomes()
+            sweep_report.say_outcomes()
             raise
-        _say_outcomes()
-
-
-def _say_outcomes() -> int:
-    """Write how many jobs ended how, and why; return the exit code of a sweep that went wrong."""
-    outcomes = sweeping.outcomes()
-    if not outcomes:  # none began, or all ran on a cluster
-        return FAILED
-    counts = Counter(outcome["status"] for outcome in outcomes)
-    said = ", ".join(f"{count} {status}" for status, count in counts.items())
-    lines = [f"sar_experiments: sweep of {len(outcomes)} jobs: {said}"]
-    lines += [
-        f"  {each['status']}: {each['job']}: {each['why']}" for each in outcomes if each["why"]
-    ]
-    sys.stderr.write("\n".join(lines) + "\n")
-    codes = {int(outcome["code"]) for outcome in outcomes} - {DONE}
-    return codes.pop() if len(codes) == 1 else FAILED
+        sweep_report.say_outcomes()
 
 
 def _report(error: Exception) -> int:
@@ -169,8 +147,7 @@ def run(composed: DictConfig) -> float | None:
         if not is_sweep:  # ended here, since Hydra would print its overrides around the sentence
             sys.exit(_report(error))
         why = explain(error)
-        logger.error("refused: %s", why)  # noqa: TRY400 - now, not at the end of the sweep
-        sweeping.report(_outcome(folder, "refused", why, USER_MISTAKE))
+        sweep_report.report_refusal(folder, why)
         raise JobFailed(why) from None
     except sweeping.SweepStopped as stop:
         _remove_if_unused(folder)
@@ -191,36 +168,10 @@ def _run(folder: Path, config: Config, *, is_sweep: bool) -> float | None:
     code = supervisor.exit_code(result)
     metric = result.metrics.get(config.evaluation.metric)
     if is_sweep:
-        _report_job(folder, result, code, metric=config.evaluation.metric)
+        sweep_report.report_job(folder, result, code, metric=config.evaluation.metric)
     elif code:  # its own console has said why
         sys.exit(code)
     return metric
-
-
-def _report_job(folder: Path, result: run_folder.Result, code: int, *, metric: str) -> None:
-    """Say at once how a job of a sweep ended, and renew the summary.
-
-    Raises:
-        JobFailed: It did not end well.
-    """
-    value = result.metrics.get(metric)
-    number = "" if value is None else f", {metric} {value:.4f}"
-    why = f", {result.why}" if result.why else ""
-    logger.info("%s after %.0f s%s%s", result.status, result.seconds, number, why)
-    if code and result.log_tail:
-        tail = "\n  | ".join(result.log_tail[-TAIL_LINES:])
-        logger.info("end of %s:\n  | %s", folder / run_folder.TRAIN_LOG, tail)
-    board = summary.write_summary(folder.parent, metric=metric)
-    logger.info("leaderboard of %s\n%s", folder.parent, board)
-    sweeping.report(_outcome(folder, result.status, result.why, code))
-    if code:
-        sweeping.wait_for_the_end()
-        msg = f"{folder}: {result.status}, {result.why}"
-        raise JobFailed(msg)
-
-
-def _outcome(folder: Path, status: str, why: str, code: int) -> dict[str, str]:
-    return {"job": folder.name, "status": status, "why": why, "code": str(code)}
 
 
 def job_folder(number: int, usecase: str, *, _root_: DictConfig) -> str:
