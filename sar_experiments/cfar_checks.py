@@ -21,6 +21,8 @@ def cfar_problems(config: Config, cfar: CfarConfig) -> Iterator[str]:
             f"model={config.model.name} is a CFAR, which has nothing to learn: use task=evaluate or"
             " task=predict with it, or train another model"
         )
+    if config.task.name == "export":
+        yield f"model={config.model.name} is a CFAR: there is no network to export"
     if config.weights is not None:
         yield f"weights={config.weights}, but model={config.model.name} is a CFAR and has none"
     is_intensity = cfar.scale is StoredAs.intensity
@@ -60,6 +62,6 @@ def _range_problems(cfar: CfarConfig) -> Iterator[str]:
         yield f"model.cfar.min_background_share={cfar.min_background_share} must lie in (0, 1]"
     if cfar.passes < 1:
         yield f"model.cfar.passes={cfar.passes} must be 1 or more"
-    for key in ("target_m", "min_contrast_db", "merge_gap_m"):
+    for key in ("target_m", "min_contrast_db", "max_drop_db", "merge_gap_m"):
         if not getattr(cfar, key) >= 0:
             yield f"model.cfar.{key}={getattr(cfar, key)} must be 0 or more"

@@ -52,6 +52,13 @@ class Device(Enum):
     cpu = "cpu"
 
 
+class Runtime(Enum):
+    """What computes a prediction: PyTorch, or ONNX Runtime on the CPU with an exported network."""
+
+    torch = "torch"
+    onnx = "onnx"
+
+
 class Precision(Enum):
     """Numbers of the forward pass on CUDA; ``auto`` is bf16 where the GPU has it, else fp32."""
 
@@ -297,6 +304,9 @@ class CfarConfig:
 
     min_contrast_db: float = MISSING
     """Smallest rise of a pixel above its background, in decibels; 0 asks for none."""
+
+    max_drop_db: float = MISSING
+    """Pixels of an object further below its brightest are sidelobes and belong to no outline."""
 
     merge_gap_m: float = MISSING
     """Pixels of one object may have gaps of this width."""
@@ -745,6 +755,9 @@ class Config:
     """What predict or report reads: a file, a folder, a pattern such as ``scenes/*.tif``, or a
     list of them."""
 
+    runtime: Runtime = MISSING
+    """What computes task=predict; onnx takes what task=export wrote."""
+
     output: str | None = MISSING
     """Run folder, or sweep folder, in place of one named by date."""
 
@@ -776,7 +789,7 @@ RETRY_CAUSES = ("killed", "oom", "exception", "exit")
 
 def hash_excludes(task: str) -> tuple[str, ...]:
     """Return the parts that do not change the result of a task."""
-    return HASH_EXCLUDES if task == "predict" else (*HASH_EXCLUDES, "predict")
+    return HASH_EXCLUDES if task == "predict" else (*HASH_EXCLUDES, "predict", "runtime")
 
 
 def read_config(path: Path) -> Config:

@@ -13,6 +13,7 @@ from sar_experiments.config import (
     RETRY_CAUSES,
     Device,
     MapperKind,
+    Runtime,
     processes,
 )
 from sar_experiments.detectron2_keys import check_detectron2_keys
@@ -177,6 +178,8 @@ def _group_problems(config: Config) -> Iterator[str]:
         )
     if not config.model.anchor_ratios or min(config.model.anchor_ratios) <= 0:
         yield f"model.anchor_ratios={config.model.anchor_ratios} must hold numbers above 0"
+    if config.runtime is Runtime.onnx and config.task.name not in ("predict", "serve"):
+        yield f"runtime=onnx is for task=predict; task={config.task.name} runs by PyTorch"
     if config.model.cfar is not None:
         yield from cfar_problems(config, config.model.cfar)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sar_experiments import run_folder
+from sar_experiments.config import Runtime
 from sar_experiments.errors import ConfigError, SarError
 
 if TYPE_CHECKING:
@@ -74,15 +75,14 @@ def check_paths(config: Config) -> None:
         return
     if config.model.weights not in ("zoo", "none"):
         _named("model.weights", lambda: run_folder.resolve_weights(Path(config.model.weights)))
-    needs_weights = config.task.name in ("evaluate", "predict", "serve")
-    needs_weights = needs_weights and config.model.cfar is None
-    if config.task.name == "predict":
+    task = config.task.name
+    if task == "predict":
         _check_prediction_paths(config)
-    if config.task.name in ("predict", "serve"):
+    if task in ("predict", "serve"):
         _check_masks(config)
-    if needs_weights:
+    if task in ("evaluate", "predict", "serve", "export") and config.model.cfar is None:
         _check_weights(config)
-    elif config.task.name not in ("predict", "serve") and config.usecase.simulator is None:
+    elif task not in ("predict", "serve") and config.usecase.simulator is None:
         _check_data_paths(config)
 
 
@@ -91,7 +91,9 @@ def _check_weights(config: Config) -> None:
         msg = f"task={config.task.name} needs weights=RUN_FOLDER or weights=FILE.pth"
         raise ConfigError(msg)
     weights = Path(config.weights)
-    _named("weights", lambda: run_folder.resolve_weights(weights))
+    is_onnx = config.runtime is Runtime.onnx
+    resolve = run_folder.resolve_onnx if is_onnx else run_folder.resolve_weights
+    _named("weights", lambda: resolve(weights))
 
 
 def _check_prediction_paths(config: Config) -> None:

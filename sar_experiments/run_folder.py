@@ -30,6 +30,7 @@ TRAIN_LOG = "train.log"
 METRICS = "metrics.jsonl"
 MODEL_BEST = "model_best.pth"
 MODEL_FINAL = "model_final.pth"
+MODEL_ONNX = "model.onnx"
 LAST_CHECKPOINT = "last_checkpoint"
 DETECTIONS = "detections.json"
 RESULT = "result.json"
@@ -234,6 +235,22 @@ def resolve_weights(path: Path) -> Path:
         msg = f"{path} is a run without {MODEL_BEST} (status {status})"
     else:
         msg = f"{path} holds neither {MODEL_BEST} nor {MODEL_FINAL}: not a run folder"
+    raise CheckpointError(msg)
+
+
+def resolve_onnx(path: Path) -> Path:
+    """Return the ONNX file that a folder or a file means.
+
+    Raises:
+        CheckpointError: There is none; says what writes one.
+    """
+    found = path / MODEL_ONNX if path.is_dir() else path
+    if found.is_file() and found.suffix == ".onnx":
+        return found
+    msg = (
+        f"runtime=onnx: {found} is no ONNX file; task=export weights={path} writes one into the run"
+        f" folder as {MODEL_ONNX}"
+    )
     raise CheckpointError(msg)
 
 

@@ -167,7 +167,13 @@ def find_objects(
         values = averaged(_on_scale(channel, config.scale), valid, windows.target)
         each = _standing_out(values, valid, config, windows, tests=len(channels))
         np.maximum(strength, each, out=strength)
-    groups = grouped(strength, pixel_m=pixel_m, gap_m=config.merge_gap_m)
+    groups = grouped(
+        strength,
+        _on_scale(intensity.max(axis=2), StoredAs.db),
+        pixel_m=pixel_m,
+        gap_m=config.merge_gap_m,
+        max_drop_db=config.max_drop_db,
+    )
     keep = groups.lengths_m >= config.min_size_m
     keep &= groups.lengths_m <= config.max_size_m
     peaks = groups.peaks[keep]

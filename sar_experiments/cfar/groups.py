@@ -33,15 +33,25 @@ class Groups:
     peaks: Field
 
 
-def grouped(strength: Field, *, pixel_m: tuple[float, float], gap_m: float) -> Groups:
+def grouped(
+    strength: Field,
+    level_db: Field,
+    *,
+    pixel_m: tuple[float, float],
+    gap_m: float,
+    max_drop_db: float,
+) -> Groups:
     """Put pixels into groups that hold a strength of 1 or more, small gaps bridged.
 
     Gaps are bridged between groups, never between the faint pixels of clutter around them.
 
     Args:
         strength: (H, W), 0 for pixels of no group; neighbours across a corner belong together.
+        level_db: (H, W), brightness in decibels of intensity.
         pixel_m: Height and width of a pixel.
         gap_m: Largest width of a gap, along rows and columns.
+        max_drop_db: Pixels further below the brightest of their group are sidelobes: they count
+            neither for the box nor for the length.
     """
     labels, count = ndimage.label(strength > 0, _NEIGHBOURS)
     has_seed = np.zeros(count + 1, bool)
@@ -55,6 +65,10 @@ def grouped(strength: Field, *, pixel_m: tuple[float, float], gap_m: float) -> G
     order = np.argsort(index, kind="stable")
     rows, cols, index = rows[order], cols[order], index[order]
     starts = np.searchsorted(index, np.arange(count))  # every label holds a member
+    level = level_db[rows, cols]
+    near_peak = level >= np.maximum.reduceat(level, starts)[index] - max_drop_db
+    rows, cols, index = rows[near_peak], cols[near_peak], index[near_peak]
+    starts = np.searchsorted(index, np.arange(count))  # the brightest always remains
 
     def lowest(values: Field) -> Field:
         return np.asarray(np.minimum.reduceat(values, starts), dtype=np.float64)

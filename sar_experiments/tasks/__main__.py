@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 from tqdm import tqdm
 
 from sar_experiments import run_folder, supervisor
-from sar_experiments.config import Config, processes, read_config
+from sar_experiments.config import Config, Runtime, processes, read_config
 from sar_experiments.errors import ConfigError
 from sar_experiments.tasks.ending import Ending, attempt, record, tracebacks
 from sar_experiments.tasks.interruption import Interruption
@@ -38,8 +38,8 @@ def run(config: Config, folder: Path, interruption: Interruption) -> Ending:
     """Run the task, in this process or in one for each GPU."""
     if config.task.module is not None:  # a user's own; it loads what it needs
         return Ending(int(_users_task(config.task.module).run(config, folder, interruption)))
-    device = importlib.import_module("sar_experiments.tasks.device")
-    device.load_libraries()
+    if config.runtime is Runtime.torch:
+        importlib.import_module("sar_experiments.tasks.device").load_libraries()
     count = processes(config)
     if count == 1:
         return Ending(run_task(config, folder, interruption))
@@ -50,7 +50,8 @@ def run(config: Config, folder: Path, interruption: Interruption) -> Ending:
 
 def run_task(config: Config, folder: Path, interruption: Interruption) -> int:
     """Run the task in this process and return its exit code."""
-    importlib.import_module("sar_experiments.tasks.device").prepare_device(config)
+    if config.runtime is Runtime.torch:
+        importlib.import_module("sar_experiments.tasks.device").prepare_device(config)
     task = importlib.import_module(f"sar_experiments.tasks.{config.task.name}")
     return int(task.run(config, folder, interruption))
 

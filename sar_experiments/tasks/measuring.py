@@ -43,7 +43,7 @@ def validation(
     config: Config, part: Dataset, folder: Path, interruption: Interruption
 ) -> Callable[[torch.nn.Module], dict[str, float | None]]:
     """Return what the training loop calls to evaluate: numbers, curves, pictures and losses."""
-    pictured = _spread([s for s in part.samples if s["annotations"]], config.evaluation.pictures)
+    pictured = spread([s for s in part.samples if s["annotations"]], config.evaluation.pictures)
 
     def validate(model: torch.nn.Module) -> dict[str, float | None]:
         detections = found_in(config, model, part, interruption)
@@ -115,7 +115,7 @@ def _show_proposals(config: Config, model: torch.nn.Module, pictured: Sequence[S
 
 def _losses(config: Config, model: torch.nn.Module, part: Dataset) -> dict[str, float]:
     loader = eval_loader(
-        _spread(part.samples, config.evaluation.loss_images),
+        spread(part.samples, config.evaluation.loss_images),
         sar_mapper(config),
         batch_size=config.evaluation.batch_size,
         num_workers=0,
@@ -124,7 +124,7 @@ def _losses(config: Config, model: torch.nn.Module, part: Dataset) -> dict[str, 
     return mean_losses(bare, loader, seed=config.seed)
 
 
-def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
+def spread(samples: Sequence[Sample], count: int) -> list[Sample]:
     """Return ``count`` samples, evenly spread over the sequence, the same every time."""
     step = max(1, len(samples) // max(1, count))
     return list(samples[::step][:count])

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import sys
 import time
 from typing import TYPE_CHECKING
-
-from tqdm import tqdm
 
 from sar_experiments import run_folder
 from sar_experiments.config import processes
@@ -24,9 +20,9 @@ from sar_experiments.data.checks import (
 from sar_experiments.data.loader import default_workers
 from sar_experiments.data.radiometry import Radiometry
 from sar_experiments.errors import DatasetError
+from sar_experiments.tasks.progress import progress_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from sar_experiments.config import Config
@@ -104,18 +100,6 @@ def simulate(config: Config) -> Path:
     assert config.usecase.simulator is not None
     with progress_bar("simulate", unit="image") as show:
         return data_parts.simulate(config.usecase.simulator, show)
-
-
-@contextlib.contextmanager
-def progress_bar(title: str, *, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield what to call with the number done and the number in all; silent off a terminal."""
-    with tqdm(desc=title, unit=unit, disable=not sys.stdout.isatty(), leave=False) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield show
 
 
 def workers(config: Config) -> int:

@@ -14,7 +14,7 @@ from sar_experiments.predict.pictures import write_pictures
 from sar_experiments.predict.runner import SceneFailure, ScenePrediction, predict, with_tile_sizes
 from sar_experiments.predict.sources import find_scenes
 from sar_experiments.tasks.detectors import choose_detector
-from sar_experiments.tasks.parts import progress_bar
+from sar_experiments.tasks.progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

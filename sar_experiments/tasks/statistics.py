@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from sar_experiments.config import Config, RadiometryConfig, from_plain, to_yaml
 from sar_experiments.data.radiometry import Radiometry, describe_difference
 from sar_experiments.errors import CheckpointError, DatasetError
 from sar_experiments.model import weights
+from sar_experiments.tasks.trained import with_radiometry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,14 +57,6 @@ def with_statistics(config: Config, folder: Path) -> Config:
     config = with_radiometry(config, replace(config.radiometry, mean=mean, std=std))
     run_folder.write_atomically(folder / run_folder.CONFIG, to_yaml(config))
     return config
-
-
-def with_radiometry(config: Config, radiometry: RadiometryConfig) -> Config:
-    """Return the config with another radiometry, known to Detectron2 too."""
-    tree = deepcopy(config.d2)
-    tree["MODEL"]["PIXEL_MEAN"] = radiometry.mean
-    tree["MODEL"]["PIXEL_STD"] = [each / config.model.input_std for each in radiometry.std or []]
-    return replace(config, radiometry=radiometry, d2=tree)
 
 
 def name_other_radiometry(config: Config) -> None:

@@ -22,8 +22,8 @@ from sar_experiments.errors import ConfigError
 pytest.importorskip("detectron2")
 
 from sar_experiments.model.weights import read_about
-from sar_experiments.tasks.evaluate import as_trained
 from sar_experiments.tasks.statistics import name_other_radiometry, with_statistics
+from sar_experiments.tasks.trained import as_trained
 
 pytestmark = pytest.mark.detectron2
 
