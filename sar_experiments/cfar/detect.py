@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from sar_experiments.config import CfarConfig
     from sar_experiments.data.radiometry import Radiometry
+    from sar_experiments.predict.detector import Tile
 
     Mask = NDArray[np.bool_]
     Field = NDArray[np.float64]
@@ -29,20 +30,6 @@ _SMALLEST_DB_INTENSITY = 1e-10  # -100 dB, as radiometry.FLOOR_DB
 
 # What an integer file rounds to 0 has no logarithm, which would be far below all clutter.
 _HALF_A_STEP = 0.5
-
-
-class PixelsWithMask(Protocol):
-    """What is looked at: prediction's tiles are such."""
-
-    @property
-    def pixels(self) -> NDArray[Any]:
-        """(H, W, C) as stored."""
-        ...
-
-    @property
-    def valid(self) -> Mask:
-        """(H, W), False where there is no data."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -76,7 +63,7 @@ class Cfar:
         """Class of what is found."""
         return self.classes[0] if self.config.class_name is None else self.config.class_name
 
-    def __call__(self, tiles: Sequence[PixelsWithMask]) -> list[Detections]:
+    def __call__(self, tiles: Sequence[Tile]) -> list[Detections]:
         """Return the detections of each tile, in its pixels."""
         return [self.find(tile.pixels, tile.valid) for tile in tiles]
 

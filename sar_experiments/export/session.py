@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,25 +23,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from sar_experiments.predict.detector import Tile
+
 METADATA_KEY = "sar_experiments"
 """Of the ONNX file's metadata: an OnnxAbout as JSON."""
 
 INPUT = "image"
 OUTPUTS = ("boxes", "scores", "classes")
-
-
-class PixelsWithMask(Protocol):
-    """What is looked at: prediction's tiles are such."""
-
-    @property
-    def pixels(self) -> NDArray[Any]:
-        """(H, W, C) as stored."""
-        ...
-
-    @property
-    def valid(self) -> NDArray[np.bool_]:
-        """(H, W), False where there is no data."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -94,7 +82,7 @@ class OnnxDetector:
         """Names of the network's outputs."""
         return self.about.classes
 
-    def __call__(self, tiles: Sequence[PixelsWithMask]) -> list[Detections]:
+    def __call__(self, tiles: Sequence[Tile]) -> list[Detections]:
         """Return the detections of each tile, in pixels of the tile."""
         return [self.find(tile.pixels, tile.valid) for tile in tiles]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sar_experiments.cfar.detect import Cfar, windows_px
+from sar_experiments.cores import usable_cores
 from sar_experiments.data.images import read_image, read_nodata
 from sar_experiments.data.radiometry import Radiometry
 from sar_experiments.errors import ConfigError, DatasetError
@@ -62,8 +63,6 @@ def detect_part(config: Config, part: Dataset) -> dict[int, Detections]:
         ConfigError: Nothing tells the size of a pixel, or the windows do not fit it.
         DatasetError: An image cannot be read or does not fit the radiometry.
     """
-    from sar_experiments.cores import usable_cores
-
     cfar = make_cfar(config, part.classes, pixel_m=None)
 
     def detect(sample: Sample) -> Detections:

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from sar_experiments.cfar.groups import grouped
+from sar_experiments.cfar import groups
+
+
+def grouped(strength, *, pixel_m, gap_m, max_drop_db=100.0, level_db=None):
+    level_db = np.zeros(strength.shape) if level_db is None else level_db
+    return groups.grouped(strength, level_db, pixel_m=pixel_m, gap_m=gap_m, max_drop_db=max_drop_db)
 
 
 def strengths(*pixels, shape=(20, 30)):
@@ -46,3 +51,14 @@ def test_lengths_are_those_along_the_object(turned):
 def test_nothing_gives_no_objects():
     found = grouped(np.zeros((4, 4)), pixel_m=(10, 10), gap_m=10)
     assert found.boxes.shape == (0, 4)
+
+
+def test_sidelobes_belong_to_no_outline():
+    field = strengths(*((5, col, 1.5) for col in range(2, 25)))
+    level_db = np.full(field.shape, 10.0)
+    level_db[5, 10:14] = 30.0
+    limits = {"pixel_m": (10, 10), "gap_m": 0, "level_db": level_db}
+    assert grouped(field, **limits, max_drop_db=25.0).boxes.tolist() == [[2, 5, 25, 6]]
+    short = grouped(field, **limits, max_drop_db=15.0)
+    assert short.boxes.tolist() == [[10, 5, 14, 6]]
+    assert short.lengths_m.tolist() == pytest.approx([40])

@@ -1,0 +1,1 @@
+"""The trained network as one ONNX file, and what runs such a file without PyTorch."""
