@@ -76,7 +76,8 @@ def parent() -> Iterator[None]:
         signal.signal(_WAKE, signal.SIG_IGN)
         signal.set_wakeup_fd(-1)
         writer.close()
-        shutil.rmtree(folder, ignore_errors=True)
+        gone = folder.rename(folder.with_name(f"{folder.name}-over"))  # at once, for all workers
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def follow_parent() -> None:
@@ -92,8 +93,8 @@ def follow_parent() -> None:
 def stop_level() -> int:
     """Return GO_ON, STOP (save and end) or KILL (end at once)."""
     folder = _folder()
-    if folder is None:
-        return GO_ON
+    if folder is None:  # a worker whose sweep is over begins nothing more
+        return STOP if _is_worker() else GO_ON
     return KILL if (folder / _KILL).exists() else STOP if (folder / _STOP).exists() else GO_ON
 
 
@@ -116,10 +117,12 @@ def at_work() -> Iterator[None]:
     """
     folder = _folder()
     if folder is None:
+        check()
         yield
         return
     mark = folder / f"{_AT_WORK}{os.getpid()}"
-    mark.touch()
+    with contextlib.suppress(FileNotFoundError):  # over since then, which the check finds
+        mark.touch()
     try:
         check()
         yield
@@ -131,7 +134,10 @@ def report(outcome: dict[str, str]) -> None:
     """Tell the parent how a job ended."""
     folder = _folder()
     if folder is not None:
-        with (folder / _OUTCOMES).open("a", encoding="utf-8") as file:
+        with (
+            contextlib.suppress(FileNotFoundError),
+            (folder / _OUTCOMES).open("a", encoding="utf-8") as file,
+        ):
             file.write(json.dumps(outcome) + "\n")  # one write of one line: appends do not mix
 
 
@@ -162,8 +168,12 @@ def is_blocking() -> bool:
 
     Jobs of a cluster inherit the environment too, but stop by their cluster's signals.
     """
-    is_worker = multiprocessing.current_process().name.startswith(_WORKER)
-    return _PARENT in os.environ and (is_worker or is_parent())
+    return _is_worker() or is_parent()
+
+
+def _is_worker() -> bool:
+    name = multiprocessing.current_process().name
+    return _PARENT in os.environ and name.startswith(_WORKER)
 
 
 def _folder() -> Path | None:
