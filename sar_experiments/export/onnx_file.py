@@ -49,9 +49,9 @@ class BoxesOfOneImage(torch.nn.Module):
 def export_onnx(model: torch.nn.Module, path: Path, about: OnnxAbout, *, channels: int) -> None:
     """Write a model as ONNX; height and width of its input are free.
 
-    By PyTorch's tracing exporter: Detectron2's own code knows it, and data-dependent numbers of
-    boxes stay dynamic. The newer exporter, which goes through torch.export, stops at those
-    (see README).
+    By PyTorch's tracing exporter: Detectron2's own code knows it, and numbers of boxes that depend
+    on the data stay free. The newer exporter goes through torch.export, which refuses to branch on
+    such numbers (torch 2.14, ``model=tiny``).
 
     Args:
         model: On the CPU; its mode is put back. Outlines of Mask R-CNN are left out.
