@@ -203,19 +203,21 @@ def test_a_killed_rank_ends_the_run_at_once_with_the_reason(start, tmp_path, vic
 
 
 BROKEN = """
+from albumentations import ImageOnlyTransform
 from detectron2.utils import comm
 
-class BreaksOnOneRank:
+class BreaksOnOneRank(ImageOnlyTransform):
     def __init__(self, rank, kind):
+        super().__init__(p=1.0)
         self.rank, self.kind = rank, kind
-    def __call__(self, **sample):
+    def apply(self, img, **params):
         if comm.get_rank() == self.rank:
             if self.kind == "user":
                 from sar_experiments.errors import DatasetError
                 raise DatasetError("this image cannot be read")
             import torch
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return sample
+        return img
 """
 
 
