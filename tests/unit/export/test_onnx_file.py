@@ -35,6 +35,8 @@ def built(config):
     for name, weights in model.named_parameters():
         if name.endswith(("cls_score.weight", "objectness_logits.weight", "bbox_pred.weight")):
             weights.data *= 30
+        if name == "head.cls_score.bias":  # RetinaNet starts with all scores near 0.01
+            weights.data.zero_()
     return model
 
 
