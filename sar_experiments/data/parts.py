@@ -142,7 +142,7 @@ def _read(
     usecase: UsecaseConfig,
     classes: list[str] | tuple[str, ...] | None,
 ) -> Dataset | None:
-    if part.annotations is None:
+    if part.annotations is None or _is_simulated_empty(name, usecase):
         return None
     dataset = read_dataset(
         Path(part.annotations),
@@ -155,6 +155,12 @@ def _read(
     if usecase.polarisations:
         dataset = _of_several_files(dataset, usecase.polarisations)
     return dataset
+
+
+def _is_simulated_empty(name: str, usecase: UsecaseConfig) -> bool:
+    """Tell whether the simulator was told to make no image of a part: then there is none."""
+    made = usecase.simulator
+    return made is not None and getattr(made, f"{name}_images") == 0
 
 
 def _of_several_files(dataset: Dataset, polarisations: list[str]) -> Dataset:

@@ -83,7 +83,7 @@ def write_outputs(
         rows = list(_rows(predictions, kind))
         if "geojson" in outputs and has_places:
             written.append(folder / f"{kind}.geojson")
-            write_json_text(written[-1], _collection(rows))
+            write_json_text(written[-1], _collection(_located(rows)))
         if "csv" in outputs:
             written.append(folder / f"{kind}.csv")
             write_atomically(written[-1], _csv(rows))
@@ -115,8 +115,8 @@ def as_geojson(
         unlocated: Keep objects of scenes without geo-reference, as features whose geometry is
             null (RFC 7946, 3.2); else they have no place in it.
     """
-    rows = _rows(predictions, FILTERED if filtered else DETECTIONS)
-    return _collection([each for each in rows if unlocated or each[0].corners is not None])
+    rows = list(_rows(predictions, FILTERED if filtered else DETECTIONS))
+    return _collection(rows if unlocated else _located(rows))
 
 
 def as_coco(predictions: Sequence[ScenePrediction]) -> dict[str, Any]:
@@ -227,6 +227,12 @@ def _rounded(value: float | None, digits: int) -> float | None:
 
 
 # --- GeoJSON -----------------------------------------------------------------------------------
+
+
+def _located(
+    rows: Sequence[tuple[SceneObject, dict[str, Any]]],
+) -> list[tuple[SceneObject, dict[str, Any]]]:
+    return [each for each in rows if each[0].corners is not None]
 
 
 def _collection(rows: Sequence[tuple[SceneObject, dict[str, Any]]]) -> dict[str, Any]:

@@ -93,6 +93,7 @@ class Finder:
             settings,
             min_score=self.choice.min_score,
             nodata=self.choice.nodata,
+            native_px=self.choice.native_px,
         )
         result = next(iter(scenes))
         if isinstance(result, SceneFailure):

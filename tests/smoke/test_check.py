@@ -142,6 +142,7 @@ def test_each_planted_fault_is_found_and_named(planted, tmp_path):
     assert "train: image missing 1" in result["why"]
 
 
+@pytest.mark.slow
 def test_warnings_alone_end_with_zero(planted, tmp_path):
     process = check(tmp_path / "check", *data(planted, train="val.json"))
     assert process.returncode == 0, process.stdout + process.stderr

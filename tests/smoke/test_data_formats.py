@@ -58,6 +58,7 @@ def data(root, annotations="{part}/labelTxt", parts=("train", "val")):
     ]
 
 
+@pytest.mark.slow
 def test_dota_is_converted_with_what_was_left_out_and_reads_the_same(dota, call, tmp_path):
     folder = tmp_path / "coco"
     process = call("task=convert", *data(dota), f"output={folder}")
@@ -84,6 +85,7 @@ def test_dota_is_converted_with_what_was_left_out_and_reads_the_same(dota, call,
     assert not (other / "train.json").exists()
 
 
+@pytest.mark.slow
 def test_what_dota_gets_wrong_stops_until_it_may_be_left_out(dota, call, tmp_path):
     process = call("task=check", *data(dota), f"output={tmp_path / 'check'}")
     assert process.returncode == 2

@@ -183,6 +183,7 @@ def test_statistics_of_other_images_are_named(trained, caplog):
     assert "radiometry.mean=null radiometry.std=null takes theirs" in caplog.text
 
 
+@pytest.mark.slow
 def test_another_radiometry_can_be_forced(trained, tmp_path):
     folder, _ = trained
     forced = call(

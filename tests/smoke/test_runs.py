@@ -274,6 +274,7 @@ def test_a_broken_weight_file_is_refused_before_training(call, tmp_path):
     assert "broken.pth" in process.stdout + process.stderr
 
 
+@pytest.mark.slow
 def test_a_run_that_a_mistake_ended_early_leaves_its_folder_to_the_next(call, tmp_path):
     folder = tmp_path / "run"
     assert call("usecase.classes=[ship,plattform]", f"output={folder}").returncode == 2

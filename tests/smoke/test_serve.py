@@ -101,6 +101,7 @@ def test_a_service_answers_and_ends_by_a_signal(trained, tmp_path, scene):
 
 
 @pytest.mark.detectron2
+@pytest.mark.slow
 def test_an_image_without_georeference_has_boxes_and_no_place(trained, tmp_path):
     image = tmp_path / "chip.png"
     write_image(image, np.full((64, 64), 90, np.uint8))
@@ -115,6 +116,7 @@ def test_an_image_without_georeference_has_boxes_and_no_place(trained, tmp_path)
 
 
 @pytest.mark.detectron2
+@pytest.mark.slow
 def test_a_taken_port_is_a_users_mistake(trained, tmp_path):
     with serving(trained[0], tmp_path / "one") as (address, _):
         port = address.rpartition(":")[2]

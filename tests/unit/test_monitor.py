@@ -154,7 +154,7 @@ def test_the_command_writes_once_off_a_terminal_and_leaves_nothing(make_run, tmp
         text=True, check=False,
     )  # fmt: skip
     assert process.returncode == 2
-    assert process.stderr.startswith("sar_experiments: source=nowhere is no folder")
+    assert process.stderr.startswith(f"sar_experiments: source={tmp_path / 'nowhere'} is no folder")
 
 
 def test_the_load_of_gpus_is_what_nvidia_smi_tells(tmp_path, monkeypatch):

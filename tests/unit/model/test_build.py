@@ -21,7 +21,8 @@ from sar_experiments.model.build import (
 )
 
 pytestmark = pytest.mark.detectron2
-MODELS = sorted(path.stem for path in (Path(cli.conf_dir()) / "model").glob("*.yaml"))
+FILES = sorted(path.stem for path in (Path(cli.conf_dir()) / "model").glob("*.yaml"))
+MODELS = [name for name in FILES if name != "cfar"]  # which learns nothing
 
 
 def image(rng, side=96, *, with_mask):
