@@ -3,6 +3,7 @@
 A run is given up when its best metric so far lies below the median of the best that the other
 runs of its sweep had reached by the same step (the rule of Google Vizier, Golovin et al. 2017).
 Runs are processes of their own, perhaps on other hosts; what they share is the sweep's folder.
+Runs of other data in it, where a sweep varies the use case, are no measure of each other.
 """
 
 from __future__ import annotations
@@ -11,9 +12,16 @@ import contextlib
 import json
 import statistics
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
 from sar_experiments import run_folder
+
+_HYDRA = ".hydra/hydra.yaml"
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,7 @@ class Pruning:
             value
             for path in self.folder.parent.glob(f"*/{run_folder.METRICS}")
             if path.parent.name != self.folder.name
+            and _learns_from(path.parent) == _learns_from(self.folder)
             and (value := best_until(path, self.metric, step)) is not None
         ]
         if len(reached) < self.min_runs or best >= (median := statistics.median(reached)):
@@ -48,6 +57,30 @@ class Pruning:
             f"pruned after step {step}: best {self.metric} {best:.4f} is below {median:.4f}, the"
             f" median of {len(reached)} other runs by that step"
         )
+
+
+def is_of_sweep(folder: Path) -> bool:
+    """Tell whether a run was started by a sweep, from what Hydra wrote into its folder."""
+    return bool(_values(folder / _HYDRA, "hydra.mode") == ["MULTIRUN"])
+
+
+@cache  # another config would be another run, and have another folder
+def _learns_from(folder: Path) -> list[object]:
+    """Return the name and the paths of a run's data; all None where its config is unreadable."""
+    parts = [
+        f"usecase.{part}.{key}" for part in ("train", "val") for key in ("images", "annotations")
+    ]
+    return _values(folder / run_folder.CONFIG, "usecase.name", *parts)
+
+
+def _values(path: Path, *keys: str) -> list[object]:
+    """Return values of a YAML file; None for what is not there."""
+    try:
+        content = OmegaConf.load(path)
+        assert isinstance(content, DictConfig)
+        return [OmegaConf.select(content, key) for key in keys]
+    except (OSError, YAMLError, OmegaConfBaseException, AssertionError):
+        return [None] * len(keys)
 
 
 def best_until(path: Path, metric: str, step: int) -> float | None:

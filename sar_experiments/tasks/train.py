@@ -24,7 +24,7 @@ from sar_experiments.data.loader import class_frequencies, repeat_factors, train
 from sar_experiments.errors import HardwareError
 from sar_experiments.exit_codes import DONE, INTERRUPTED
 from sar_experiments.model import build, weights
-from sar_experiments.pruning import Pruning
+from sar_experiments.pruning import Pruning, is_of_sweep
 from sar_experiments.tasks.measuring import measure_parts, sar_mapper, validation
 from sar_experiments.tasks.parts import CHECK_TABLE, load_parts, usable_parts, workers
 from sar_experiments.tasks.statistics import name_other_radiometry, with_statistics
@@ -173,13 +173,20 @@ def _plan(config: Config, cfg: Any, folder: Path) -> Plan:  # noqa: ANN401 - yac
         clip_full_norm=clip_full_norm(config.solver),
         autocast=autocast_dtype(config),
         accumulate_steps=config.solver.accumulate_steps,
-        pruning=_pruning(config, folder),
+        pruning=pruning_of(config, folder),
     )
 
 
-def _pruning(config: Config, folder: Path) -> Pruning | None:
+def pruning_of(config: Config, folder: Path) -> Pruning | None:
+    """Return the rule by which a run of a sweep is given up; None for never."""
     sweep = config.sweep
     if sweep.prune is Prune.never:
+        return None
+    if not is_of_sweep(folder):
+        if comm.is_main_process():
+            logger.warning(
+                "sweep.prune=%s has no effect: the run is none of a sweep", sweep.prune.name
+            )
         return None
     return Pruning(folder, config.evaluation.metric, sweep.prune_min_runs, sweep.prune_min_step)
 

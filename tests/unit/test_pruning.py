@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sar_experiments.pruning import Pruning, best_until
+from sar_experiments.pruning import Pruning, best_until, is_of_sweep
 
 
 @pytest.fixture
@@ -50,6 +50,45 @@ def test_every_run_gets_its_first_steps_and_needs_enough_others(sweep):
 
 def test_a_run_is_not_compared_with_itself(sweep):
     assert rule(sweep, name="0_a").reason(200, 0.0) == ""
+
+
+USECASE = """usecase:
+  name: {name}
+  train: {{images: /data/train, annotations: /data/train.json}}
+  val: {{images: /data/val, annotations: {val}}}
+"""
+
+
+def test_runs_of_other_data_do_not_count(sweep):
+    def write(run, name="ships", val="/data/val.json"):
+        (sweep / run).mkdir(exist_ok=True)
+        (sweep / run / "config.yaml").write_text(USECASE.format(name=name, val=val))
+
+    for run in ("0_a", "1_a", "4_a"):
+        write(run)
+    write("2_a", name="infra")
+    assert rule(sweep, min_runs=2).reason(200, 0.0).endswith("2 other runs by that step")
+    assert rule(sweep, min_runs=3).reason(200, 0.0) == ""
+    write("5_a")
+    write("6_a", val="/data/other.json")
+    assert rule(sweep, min_runs=1, name="5_a").reason(200, 0.0) != ""
+    assert rule(sweep, min_runs=1, name="6_a").reason(200, 0.0) == ""
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("hydra: {mode: MULTIRUN}", True),
+        ("hydra: {mode: RUN}", False),
+        ("hydra: [", False),
+        (None, False),
+    ],
+)
+def test_a_run_knows_whether_a_sweep_started_it(tmp_path, written, told):
+    if written is not None:
+        (tmp_path / ".hydra").mkdir()
+        (tmp_path / ".hydra" / "hydra.yaml").write_text(written)
+    assert is_of_sweep(tmp_path) is told
 
 
 def test_only_steps_until_then_count(sweep):
