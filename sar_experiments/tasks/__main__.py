@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -59,6 +60,8 @@ def run_task(config: Config, folder: Path, interruption: Interruption) -> int:
 def log_to(folder: Path, rank: int = 0) -> None:
     """Send decisions to the console and everything to train.log.
 
+    In a sweep the console is train.log itself, and gets no line of its own.
+
     Args:
         folder: Run folder.
         rank: Those above 0 would repeat what the first one says: their warnings alone are kept.
@@ -69,12 +72,20 @@ def log_to(folder: Path, rank: int = 0) -> None:
     level = logging.WARNING if rank else logging.INFO
     logging.basicConfig(level=level, handlers=[log], force=True)
     logging.captureWarnings(True)
-    if rank:
+    if rank or _is_console(folder / run_folder.TRAIN_LOG):
         return
     console = BesideBars(sys.stdout)
     console.setFormatter(logging.Formatter("%(message)s"))
     console.addFilter(lambda record: record.name != tracebacks.name)
     logging.getLogger("sar_experiments").addHandler(console)
+
+
+def _is_console(file: Path) -> bool:
+    """Tell whether standard output goes to a file."""
+    try:
+        return os.path.samestat(os.fstat(sys.stdout.fileno()), file.stat())
+    except (OSError, AttributeError):  # no file of the system, or closed
+        return False
 
 
 class BesideBars(logging.StreamHandler[TextIO]):

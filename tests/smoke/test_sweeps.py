@@ -1,6 +1,7 @@
 """A sweep runs each job in a process of its own; one that fails costs itself alone."""
 
 import json
+import shutil
 
 import pytest
 
@@ -60,18 +61,24 @@ def test_the_same_command_again_repeats_a_diverged_job_only_when_asked(sweep, ca
 
 
 def test_a_run_that_lags_behind_is_given_up_and_not_repeated(call, tmp_path):
+    first = call("--multirun", f"output={tmp_path}", "sweep.prune=median")
+    assert first.returncode == 0, first.stdout + first.stderr
+    (lagging,) = (path.parent for path in tmp_path.glob("*/result.json"))
     for number in range(4):
         other = tmp_path / f"{number}_other"
         other.mkdir()
+        shutil.copy(lagging / "config.yaml", other)
         (other / "metrics.jsonl").write_text('{"iteration": 5, "val/AP50": 0.9}\n')
-    folder = tmp_path / "lagging"
-    process = call(f"output={folder}", "sweep.prune=median")
-    assert process.returncode == 0, process.stdout + process.stderr
-    result = json.loads((folder / "result.json").read_text())
+    shutil.rmtree(lagging)
+    again = call("--multirun", f"output={tmp_path}", "sweep.prune=median")
+    assert again.returncode == 0, again.stdout + again.stderr
+    result = json.loads((lagging / "result.json").read_text())
     assert result["status"] == "pruned"
     assert result["why"].startswith("pruned after step 6: best AP50 0.")
     assert result["metrics"]["AP50"] < 0.9
-    assert "pruned already" in call(f"output={folder}", "sweep.prune=median").stdout
+    log = (lagging / "train.log").read_text()
+    assert log.count("training: 12 steps") == 1  # its console is that file: no line stands twice
+    assert "pruned already" in call("--multirun", f"output={tmp_path}", "sweep.prune=median").stdout
 
 
 def test_a_training_in_parts_goes_all_the_way(call, tmp_path):
