@@ -29,7 +29,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from sar_experiments import gpus, job, resolvers, run_folder, supervisor, sweep_report, sweeping
-from sar_experiments.config import CPU_TASKS, Config, Device, from_plain
+from sar_experiments.config import Config, Device, computes_on_cpu, from_plain
 from sar_experiments.config_checks import check_config
 from sar_experiments.config_paths import check_paths, with_absolute_paths
 from sar_experiments.errors import ConfigError, SarError
@@ -138,6 +138,8 @@ def run(composed: DictConfig) -> float | None:
     folder = Path(hydra_config.runtime.output_dir)
     try:
         config = typed(composed)
+        if config.task.name == "serve" and is_sweep:
+            raise ConfigError("task=serve is one service and no sweep: leave --multirun out")
         if config.task.name == "monitor":
             _monitor(config, is_sweep=is_sweep)
             return None
@@ -225,7 +227,9 @@ def typed(composed: DictConfig) -> Config:
     """
     composed = composed.copy()
     if composed.hardware.device is Device.auto:
-        on_gpu = composed.task.name not in CPU_TASKS and bool(gpus.visible_gpus())
+        is_cfar = composed.model.cfar is not None
+        needs_none = computes_on_cpu(composed.task.name, composed.runtime, is_cfar=is_cfar)
+        on_gpu = not needs_none and bool(gpus.visible_gpus())
         composed.hardware.device = Device.cuda if on_gpu else Device.cpu
     missing = sorted(missing_keys(OmegaConf.to_container(composed, resolve=False)))
     if missing:

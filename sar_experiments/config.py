@@ -716,8 +716,8 @@ class ServeConfig:
     """Largest upload."""
 
     max_megapixels: float = MISSING
-    """Largest image, height times width in millions, by its header: a small file can unpack to
-    hours of work."""
+    """Largest image, height times width times bands in millions, by its header: a small file can
+    unpack to hours of work."""
 
     max_waiting: int = MISSING
     """Requests that may wait while one is computed; more are answered with 503."""
@@ -777,8 +777,15 @@ METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "precision", "recall", "f1
 PREDICT_OUTPUTS = ("geojson", "gpkg", "csv", "coco", "overview", "qgis")
 """What ``predict.outputs`` may name."""
 
-CPU_TASKS = ("check", "convert", "browse", "simulate", "monitor")
+CPU_TASKS = ("check", "convert", "browse", "export", "simulate", "monitor")
 """Tasks that compute nothing on a GPU: they do not wait for one that a training holds."""
+
+
+def computes_on_cpu(task: str, runtime: Runtime, *, is_cfar: bool) -> bool:
+    """Tell whether a task has no use for a GPU, and need not wait for one."""
+    by_onnx = runtime is Runtime.onnx and task in ("predict", "serve")
+    return task in CPU_TASKS or is_cfar or by_onnx
+
 
 # Parts of the config that do not change the result, left out of its hash.
 HASH_EXCLUDES = ("hardware", "output", "resume", "force", "sweep", "monitor", "serve")
@@ -789,7 +796,9 @@ RETRY_CAUSES = ("killed", "oom", "exception", "exit")
 
 def hash_excludes(task: str) -> tuple[str, ...]:
     """Return the parts that do not change the result of a task."""
-    return HASH_EXCLUDES if task == "predict" else (*HASH_EXCLUDES, "predict", "runtime")
+    if task == "predict":
+        return (*HASH_EXCLUDES, "predict.batch_size", "predict.readers")
+    return (*HASH_EXCLUDES, "predict", "runtime")
 
 
 def read_config(path: Path) -> Config:

@@ -6,7 +6,9 @@ import logging
 import sys
 import time
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sar_experiments import cores, gpus, run_folder, supervisor, sweeping
@@ -15,7 +17,6 @@ from sar_experiments.errors import ConfigError, HardwareError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from sar_experiments.run_folder import Result
 
@@ -117,10 +118,16 @@ def _check_goes_on(job: Job, earlier: Result) -> None:
 def _failed_before_learning(job: Job, earlier: Result) -> bool:
     """Tell whether a mistake ended the run before there was anything to lose."""
     has_learnt = (job.folder / run_folder.LAST_CHECKPOINT).exists()
-    return earlier.status == "failed" and earlier.cause == "user" and not has_learnt
+    is_mistake = earlier.status == "failed" and earlier.cause == "user"
+    return earlier.task == "train" and is_mistake and not has_learnt
 
 
 def _is_finished(job: Job, earlier: Result) -> bool:
+    if job.config.task.name == "serve":  # which ends well whenever somebody ends it
+        return False
+    if earlier.status in run_folder.ENDED_WELL and _weights_are_newer(job.config, earlier):
+        logger.info("%s is %s, but its weights are newer", job.folder, earlier.status)
+        return False
     if earlier.status in run_folder.ENDED_WELL:
         logger.info("%s is %s already; nothing to do", job.folder, earlier.status)
         return True
@@ -128,6 +135,14 @@ def _is_finished(job: Job, earlier: Result) -> bool:
         logger.info("%s diverged before; sweep.rerun_diverged=true repeats it", job.folder)
         return True
     return False
+
+
+def _weights_are_newer(config: Config, earlier: Result) -> bool:
+    """Tell whether ``weights`` were written after a run that used them began."""
+    if config.weights is None or config.task.name == "train" or not earlier.started:
+        return False
+    written_s = run_folder.resolve_weights(Path(config.weights)).stat().st_mtime
+    return written_s > datetime.fromisoformat(earlier.started).timestamp()
 
 
 def _leased(job: Job, earlier: Result | None, claim: int) -> Result:
@@ -165,7 +180,8 @@ def _with_retries(job: Job, earlier: Result | None, place: supervisor.Place) -> 
         if left < 1 or sweeping.stop_level() != sweeping.GO_ON:
             return result
         attempts.append(_attempt(result))
-        if result.cause == "oom" and job.config.sweep.accumulate_on_oom:
+        accumulates = job.config.task.name == "train" and job.config.sweep.accumulate_on_oom
+        if result.cause == "oom" and accumulates:
             parts = more_parts(job.config, parts)
         left -= 1
         _say_retry(result, parts, left)

@@ -175,11 +175,19 @@ def config_hash(config: Mapping[str, Any], *, exclude: Sequence[str]) -> str:
 
     Args:
         config: Plain values.
-        exclude: Top-level keys that do not change the result.
+        exclude: Keys that do not change the result, dotted below the top level.
     """
-    kept = {key: value for key, value in config.items() if key not in exclude}
+    kept = _without(config, exclude)
     canonical = json.dumps(kept, sort_keys=True, default=str)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def _without(config: Mapping[str, Any], exclude: Sequence[str], prefix: str = "") -> dict[str, Any]:
+    return {
+        key: _without(value, exclude, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if f"{prefix}{key}" not in exclude
+    }
 
 
 @contextlib.contextmanager

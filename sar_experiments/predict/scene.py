@@ -46,6 +46,11 @@ if TYPE_CHECKING:
 CACHE_BYTES = 256 * 2**20
 """Decoded blocks that GDAL keeps, of all open files; its own default is a share of the memory."""
 
+# Left to itself GDAL takes a file for what its content looks like, and some kinds (VRT, tile
+# indexes) make it read further files of this machine or of the network: one driver may try.
+_DRIVERS = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG"}
+_OTHERWISE = "GTiff"
+
 _TIMES = (
     re.compile(r"(?<!\d)(\d{4})(\d{2})(\d{2})[tT_](\d{2})(\d{2})(\d{2})(?!\d)"),
     re.compile(r"(?<!\d)(\d{4})[-_](\d{2})[-_](\d{2})(?!\d)"),
@@ -64,6 +69,10 @@ class Scene:
         source: What is read.
         bands: Which bands of a file of several, from 1; None takes all but alpha.
         nodata: What the network's radiometry calls no data, besides the file's own mark.
+
+    Attributes:
+        header: What is known of it.
+        block_bytes: Size of the largest piece that is decoded at once.
 
     Raises:
         SceneError: A file is missing, cannot be read, or does not fit the others.
@@ -85,6 +94,7 @@ class Scene:
         self._marks = [_marks(raster, nodata) for raster in rasters]
         self._has_mask = [_has_mask(raster) for raster in rasters]
         self.header = _header(source, rasters, self._bands)
+        self.block_bytes = max(_block_bytes(raster) for raster in rasters)
 
     def read(self, window: Window) -> Tile:
         """Return the pixels of a window inside the scene.
@@ -178,6 +188,20 @@ class _NamedErrors:
             raise SceneError(msg) from error
 
 
+def _driver(file: Path) -> str:
+    with file.open("rb") as opened:
+        start = opened.read(4)
+    found = (name for magic, name in _DRIVERS.items() if start.startswith(magic))
+    return next(found, _OTHERWISE)
+
+
+def _block_bytes(raster: Any) -> int:  # noqa: ANN401 - rasterio is untyped
+    """Return the size of the largest piece that can be read by itself, decoded."""
+    cells = max(rows * cols for rows, cols in raster.block_shapes)
+    bands = raster.count if raster.interleaving and raster.interleaving.name == "pixel" else 1
+    return int(cells * bands * np.dtype(raster.dtypes[0]).itemsize)
+
+
 def bound_cache(size_bytes: int = CACHE_BYTES) -> None:
     """Bound the memory that GDAL keeps decoded blocks in, for this process."""
     rasterio.env.set_gdal_config("GDAL_CACHEMAX", size_bytes)
@@ -190,7 +214,7 @@ def _opened(file: Path) -> Any:  # noqa: ANN401 - rasterio is untyped
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
-            return rasterio.open(file)
+            return rasterio.open(file, driver=_driver(file))
         except RasterioError as error:
             msg = f"{file} has no readable header: {error}"
             raise SceneError(msg) from error

@@ -5,6 +5,7 @@ Knows no model: what it is given to call, it calls for one request at a time.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from dataclasses import dataclass
 from importlib.resources import files
@@ -13,10 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio.to_thread
 from anyio import CapacityLimiter
-from fastapi import FastAPI, File, HTTPException, Query, Request, UploadFile
+from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, Field
+from starlette.datastructures import UploadFile
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from sar_experiments.errors import SarError
@@ -24,7 +27,7 @@ from sar_experiments.serve.limits import BodyLimit, SafeHeaders
 from sar_experiments.serve.uploads import check_kind, kept_upload, path_below
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from typing import Protocol
 
     class Detect(Protocol):
@@ -36,6 +39,28 @@ if TYPE_CHECKING:
 
 
 GEOJSON = "application/geo+json"
+
+# The body is read by hand, so that a request that has to go away stores none of it.
+UPLOAD_SCHEMA = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "GeoTIFF, PNG or JPEG",
+                        }
+                    },
+                }
+            }
+        },
+    }
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,15 +110,20 @@ class ByPath(BaseModel):
 
 
 class Turns:
-    """One request computes, some wait, the rest are told to come again."""
+    """One request computes, some wait, the rest are told to come again.
+
+    Attributes:
+        under_way: Requests that were let in and are not answered yet.
+    """
 
     def __init__(self, max_waiting: int) -> None:
         self.under_way = 0
         self._max = max_waiting + 1
         self._limiter: CapacityLimiter | None = None
 
-    async def run(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Run the work in a thread when its turn has come.
+    @contextlib.asynccontextmanager
+    async def let_in(self) -> AsyncIterator[None]:
+        """Let a request in, before a byte of its body is stored.
 
         Raises:
             HTTPException: 503 where too many wait already.
@@ -101,12 +131,16 @@ class Turns:
         if self.under_way >= self._max:
             sentence = f"{self.under_way} requests are under way or waiting; try again later"
             raise HTTPException(503, sentence, headers={"Retry-After": "10"})
-        self._limiter = self._limiter or CapacityLimiter(1)  # needs a running event loop
         self.under_way += 1
         try:
-            return await anyio.to_thread.run_sync(work, limiter=self._limiter)
+            yield
         finally:
             self.under_way -= 1
+
+    async def run(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Run the work in a thread when its turn has come."""
+        self._limiter = self._limiter or CapacityLimiter(1)  # needs a running event loop
+        return await anyio.to_thread.run_sync(work, limiter=self._limiter)
 
 
 def create_app(detect: Detect, service: Service) -> FastAPI:
@@ -126,6 +160,8 @@ def create_app(detect: Detect, service: Service) -> FastAPI:
     app.add_middleware(SafeHeaders)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(service.hosts))
     app.add_exception_handler(SarError, _unusable)
+    app.add_exception_handler(OSError, _disk_trouble)
+    app.add_exception_handler(RequestValidationError, _not_understood)
     turns = Turns(service.max_waiting)
     _add_pages(app)
     _add_health(app, service, turns)
@@ -175,19 +211,25 @@ def _add_detection(app: FastAPI, detect: Detect, service: Service, turns: Turns)
         413: {"description": f"larger than {service.max_megabytes:g} MB"},
         415: {"description": "not a TIFF, PNG or JPEG"},
         422: {"description": "an image that cannot be used; the answer says why"},
+        507: {"description": "the server's disk is full"},
         503: {"description": "too many requests wait; try again later"},
     }
 
-    @app.post("/detect", responses=answers, response_class=JSONResponse)
-    async def uploaded(
-        file: Annotated[UploadFile, File(description="GeoTIFF, PNG or JPEG")],
-        overview: Overview = False,
-    ) -> Response:
+    @app.post(
+        "/detect", responses=answers, response_class=JSONResponse, openapi_extra=UPLOAD_SCHEMA
+    )
+    async def uploaded(request: Request, overview: Overview = False) -> Response:
         """Find objects in an uploaded image."""
-        with tempfile.TemporaryDirectory(prefix="sar-serve-") as folder:
-            path = await anyio.to_thread.run_sync(kept_upload, file, Path(folder))
-            name = Path(file.filename or path.name).name
-            found = await turns.run(lambda: detect(path, name=name, overview=overview))
+        async with turns.let_in(), request.form(max_files=1, max_fields=1) as form:
+            file = form.get("file")
+            if not isinstance(file, UploadFile):
+                raise HTTPException(
+                    422, "the form needs a file named file: curl -F file=@scene.tif"
+                )
+            with tempfile.TemporaryDirectory(prefix="sar-serve-") as folder:
+                path = await anyio.to_thread.run_sync(kept_upload, file, Path(folder))
+                name = Path(file.filename or path.name).name
+                found = await turns.run(lambda: detect(path, name=name, overview=overview))
         return JSONResponse(found, media_type=GEOJSON)
 
     @app.post("/detect/path", responses=answers, response_class=JSONResponse)
@@ -197,8 +239,23 @@ def _add_detection(app: FastAPI, detect: Detect, service: Service, turns: Turns)
             raise HTTPException(404, "this service reads no files by path: serve.root is not set")
         path = path_below(service.root, wanted.path)
         check_kind(path)
-        found = await turns.run(lambda: detect(path, name=path.name, overview=overview))
+        async with turns.let_in():
+            found = await turns.run(lambda: detect(path, name=path.name, overview=overview))
         return JSONResponse(found, media_type=GEOJSON)
+
+
+async def _not_understood(_request: Request, error: Exception) -> Response:
+    """Say what is wrong without repeating it: what was sent may be no text at all."""
+    assert isinstance(error, RequestValidationError)
+    problems = [
+        f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()
+    ]
+    return JSONResponse({"detail": "; ".join(problems)}, 422)
+
+
+async def _disk_trouble(_request: Request, error: Exception) -> Response:
+    reason = error.strerror if isinstance(error, OSError) else error
+    return JSONResponse({"detail": f"the server cannot store the upload: {reason}"}, 507)
 
 
 async def _unusable(_request: Request, error: Exception) -> Response:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +13,7 @@ from fastapi import HTTPException
 from sar_experiments.data.images import JPEG_SUFFIXES, PNG_SUFFIXES, SUFFIXES, TIFF_SUFFIXES
 
 if TYPE_CHECKING:
-    from fastapi import UploadFile
+    from starlette.datastructures import UploadFile
 
 # First bytes of a file: classic and BigTIFF of both byte orders, PNG, JPEG. GDAL goes by content,
 # not by name, and other kinds (VRT) make it read further files of the server or the network.
@@ -21,18 +23,23 @@ _STARTS = {
     JPEG_SUFFIXES: (b"\xff\xd8\xff",),
 }
 _LONGEST_START = 8
+_LONGEST_STEM = 150
 
 
 def kept_upload(upload: UploadFile, folder: Path) -> Path:
-    """Copy an upload into a folder, under a name of ours.
+    """Copy an upload into a folder, under a harmless name.
 
     Raises:
         HTTPException: 415 where it is no TIFF, PNG or JPEG.
     """
-    suffix = Path(upload.filename or "").suffix.lower()
-    path = folder / f"upload{suffix if suffix in SUFFIXES else ''}"
+    told = Path(upload.filename or "")
+    suffix = told.suffix.lower()
+    # The name is kept where it is harmless: Sentinel-1's tells the time of the acquisition.
+    stem = re.sub(r"[^A-Za-z0-9_-]", "_", told.stem)[:_LONGEST_STEM] or "upload"
+    path = folder / f"{stem}{suffix if suffix in SUFFIXES else ''}"
     with path.open("wb") as file:
         shutil.copyfileobj(upload.file, file, 1 << 20)
+    upload.file.close()  # what was spooled is gone before anything is computed
     check_kind(path)
     return path
 
@@ -60,13 +67,12 @@ def path_below(root: Path, wanted: str) -> Path:
             something lies outside.
     """
     missing = HTTPException(404, f"{wanted!r} is no file below the service's root folder")
-    if "\0" in wanted:
-        raise missing
     root = root.resolve()
     try:
         path = (root / wanted).resolve()
         is_below = path.is_relative_to(root) and path.is_file()
-    except OSError as error:  # a name that is too long, a folder that may not be read
+        is_below = is_below and os.access(path, os.R_OK)
+    except (OSError, ValueError) as error:  # too long, unreadable, no name of a file at all
         raise missing from error
     if not is_below:
         raise missing

@@ -46,7 +46,10 @@ def attempt(work: Callable[[], Ending]) -> Ending:
     except Exception as error:  # noqa: BLE001 - outermost: whatever it is, it is recorded
         tracebacks.exception("the task failed")
         if type(error).__name__ == "OutOfMemoryError":  # PyTorch's, which may not be imported
-            why = f"out of GPU memory: {error}. Try a smaller solver.ims_per_batch"
+            why = (
+                f"out of GPU memory: {error}. Try a smaller solver.ims_per_batch in training,"
+                " evaluation.batch_size or predict.batch_size after it"
+            )
             return _failed(why, cause="oom", code=FAILED)
         why = f"{type(error).__name__}: {error} (traceback in {run_folder.TRAIN_LOG})"
         return _failed(why, cause="exception", code=FAILED)

@@ -18,7 +18,7 @@ from sar_experiments.errors import ConfigError, HardwareError, SarError, SceneEr
 from sar_experiments.exit_codes import DONE
 from sar_experiments.predict.outputs import as_geojson
 from sar_experiments.predict.pictures import gray_overview
-from sar_experiments.predict.runner import SceneFailure, predict
+from sar_experiments.predict.runner import SceneFailure, predict, with_tile_sizes
 from sar_experiments.predict.scene import Scene
 from sar_experiments.predict.sources import SceneFiles
 from sar_experiments.tasks.detectors import Choice, choose_detector
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+MOST_BLOCK_BYTES = 256_000_000
+"""A piece of a file is decoded whole, once per reading thread."""
+
 _EVERYWHERE = ("0.0.0.0", "::")
 
 
@@ -38,6 +41,7 @@ def run(config: Config, folder: Path, interruption: Interruption) -> int:
     listener = _listener(config.serve)
     choice = choose_detector(config, folder)
     config = read_config(folder / run_folder.CONFIG)  # with the model that the weights are of
+    with_tile_sizes(config.predict, choice.native_px)  # refuses an overlap that does not fit
     app = app_module.create_app(Finder(config, choice), _service(app_module, config, choice))
     server = uvicorn.Server(
         uvicorn.Config(
@@ -116,10 +120,17 @@ class Finder:
         scene = Scene(source, bands=self.config.predict.bands, nodata=self.choice.nodata)
         try:
             header, most = scene.header, self.config.serve.max_megapixels
-            if header.height * header.width > most * 1e6:
+            if header.height * header.width * len(header.bands) > most * 1e6:
                 msg = (
-                    f"{source.files[0]} has {header.width} x {header.height} pixels, more than"
-                    f" serve.max_megapixels={most:g} million"
+                    f"{source.files[0]} has {header.width} x {header.height} pixels in"
+                    f" {len(header.bands)} bands, more than serve.max_megapixels={most:g} million"
+                )
+                raise SceneError(msg)
+            if scene.block_bytes > MOST_BLOCK_BYTES:
+                msg = (
+                    f"{source.files[0]} is stored in pieces of {scene.block_bytes / 1e6:.0f} MB,"
+                    f" {MOST_BLOCK_BYTES / 1e6:.0f} MB are accepted; store it tiled"
+                    " (gdal_translate -co TILED=YES)"
                 )
                 raise SceneError(msg)
             if not overview:

@@ -196,3 +196,24 @@ def test_a_missing_file_is_named(tmp_path, write_scene, sea):
     path.unlink()
     with pytest.raises(SceneError, match=r"scene\.tif is missing"):
         Scene(source)
+
+
+@pytest.mark.parametrize("start", [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0"])
+def test_a_file_that_points_to_others_is_not_followed(write_scene, tmp_path, start):
+    secret = write_scene("secret.tif", np.full((4, 5), 7, np.uint8))
+    virtual = tmp_path / "innocent.png"
+    virtual.write_bytes(
+        start
+        + b'<VRTDataset rasterXSize="5" rasterYSize="4"><VRTRasterBand dataType="Byte" band="1">'
+        + f"<SimpleSource><SourceFilename>{secret}</SourceFilename></SimpleSource>".encode()
+        + b"</VRTRasterBand></VRTDataset>"
+    )
+    with pytest.raises(SceneError, match=r"innocent\.png"):
+        opened(virtual).read(Window(0, 0, 5, 4))
+
+
+def test_the_largest_piece_of_a_file_is_known_before_it_is_read(write_scene):
+    pixels = np.zeros((600, 700), np.float32)
+    assert opened(write_scene("tiled.tif", pixels, tiled=True)).block_bytes == 256 * 256 * 4
+    strip = write_scene("strip.tif", pixels, blockysize=600, compress="deflate", tiled=False)
+    assert opened(strip).block_bytes == 600 * 700 * 4

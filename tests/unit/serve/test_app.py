@@ -104,13 +104,25 @@ def test_an_overview_is_sent_where_wanted(service_of, scene):
 def test_nothing_of_an_upload_stays_on_the_disk(service_of, finder, scene):
     uploaded(TestClient(service_of()), "../../etc/evil.png", scene.read_bytes())
     path, name, *_ = finder.calls[0]
-    assert name == "evil.png"
+    assert (name, path.name) == ("evil.png", "evil.png")
     assert not path.parent.exists()
 
 
 def test_an_image_that_cannot_be_used_is_answered_with_the_reason(service_of, scene):
     answer = uploaded(TestClient(service_of()), "broken.png", scene.read_bytes())
     assert (answer.status_code, answer.json()["detail"]) == (422, "broken.png is cut short")
+
+
+def test_an_upload_keeps_a_name_that_tells_its_time(service_of, finder, scene):
+    name = "s1a-iw-grd-vv-20210105t135116-x;rm -rf.png"
+    uploaded(TestClient(service_of()), name, scene.read_bytes())
+    assert finder.calls[0][0].name == "s1a-iw-grd-vv-20210105t135116-x_rm_-rf.png"
+
+
+def test_a_form_without_a_file_says_what_is_missing(service_of, finder):
+    answer = TestClient(service_of()).post("/detect", data={"name": "x"})
+    assert (answer.status_code, "named file" in answer.json()["detail"]) == (422, True)
+    assert not finder.calls
 
 
 @pytest.mark.parametrize(
@@ -178,8 +190,21 @@ def test_a_path_outside_the_root_is_not_there(service_of, finder, scene, path):
     secret.write_bytes(scene.read_bytes())
     (scene.parent / "link.png").symlink_to(secret)
     (scene.parent / "folder").mkdir()
-    answer = TestClient(service_of(root=scene.parent)).post("/detect/path", json={"path": path})
+    body = json.dumps({"path": path})  # a lone surrogate is sent as its escape
+    headers = {"content-type": "application/json"}
+    answer = TestClient(service_of(root=scene.parent)).post(
+        "/detect/path", content=body, headers=headers
+    )
     assert answer.status_code == 404
+    assert not finder.calls
+
+
+def test_a_path_that_is_no_text_is_a_mistake_of_the_client(service_of, finder, scene):
+    client = TestClient(service_of(root=scene.parent))
+    headers = {"content-type": "application/json"}
+    answer = client.post("/detect/path", content=b'{"path": "\\ud800.png"}', headers=headers)
+    assert answer.status_code == 422
+    assert "body.path" in answer.json()["detail"]
     assert not finder.calls
 
 
