@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CONFIG = "config.yaml"
 DETECTRON2 = "detectron2.yaml"
 TRAIN_LOG = "train.log"
+TILE_LOG = "tiles.jsonl"
 METRICS = "metrics.jsonl"
 MODEL_BEST = "model_best.pth"
 MODEL_FINAL = "model_final.pth"

@@ -106,7 +106,8 @@ def predict(  # noqa: PLR0913 - what is read, by what, how, and who is told
         settings: Tiles, merging, masks; outputs are the caller's.
         min_score: Detections below it are dropped before merging.
         nodata: What the detector's radiometry calls no data, besides each file's own mark.
-        log: Where to write down what is done, and to go on from; None does neither.
+        log: Where to write down what is done, and to go on from; None does neither. It stays:
+            the caller removes it once the results are safe.
         identity: Names the detector, so that a log of another one is not gone on from.
         native_px: Tile size that suits the detector, where the settings leave it open.
         on_tiles: Called with the tiles done and in all, of all scenes.
@@ -133,9 +134,6 @@ def predict(  # noqa: PLR0913 - what is read, by what, how, and who is told
             job = waiting.popleft()
             pipeline.detector(job)  # its classes, of a scene without a tile to look at too
             yield _finish(job, settings)
-    # After an interruption or a failure the same call again goes on.
-    if not waiting and not any(job.failure for job in jobs):
-        tile_log.remove()
 
 
 def with_tile_sizes(settings: PredictConfig, native_px: int | None) -> PredictConfig:

@@ -53,11 +53,6 @@ class TileLog:
             file.flush()
             os.fsync(file.fileno())
 
-    def remove(self) -> None:
-        """Remove the file: all is done."""
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
-
     def _restore(self, path: Path) -> bool:
         """Read what is whole, cut off the rest; False where the log is another's."""
         try:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TILE_LOG = "tiles.jsonl"
 _SHOWN = 5  # scenes or failures that the console names one by one
 
 
@@ -53,7 +52,7 @@ def run(config: Config, folder: Path, interruption: Interruption) -> int:
             settings,
             min_score=choice.min_score,
             nodata=choice.nodata,
-            log=folder / TILE_LOG,
+            log=folder / run_folder.TILE_LOG,
             identity=choice.identity,
             on_tiles=show,
             is_interrupted=lambda: interruption.requested,
@@ -73,7 +72,10 @@ def run(config: Config, folder: Path, interruption: Interruption) -> int:
         logger.info("%s", why)
         return INTERRUPTED
     interruption.can_wait = False
-    return _write(config, folder, done, failed)
+    code = _write(config, folder, done, failed)
+    # Only now: whatever ends the writing, or scenes that failed, leave it to be gone on from.
+    (folder / run_folder.TILE_LOG).unlink(missing_ok=True)
+    return code
 
 
 def _write(

@@ -119,7 +119,18 @@ def test_an_interrupted_prediction_goes_on_where_it_stopped(
     assert not set(first) & set(second)
     assert len(first) + len(second) == 12
     assert boxes_of(prediction) == sorted(BARS)
-    assert not log.exists()
+
+
+def test_what_was_not_saved_comes_from_the_log_without_a_tile_looked_at_again(
+    run, write_scene, sea, detector, tmp_path
+):
+    path = write_scene("scene.tif", sea(220, 260, BARS))
+    log = tmp_path / "tiles.jsonl"
+    run(path, log=log)
+    detector.batches.clear()
+    (prediction,) = run(path, log=log)
+    assert boxes_of(prediction) == sorted(BARS)
+    assert not detector.batches
 
 
 def test_a_torn_last_line_of_the_log_is_done_again(run, write_scene, sea, detector, tmp_path):

@@ -1,0 +1,82 @@
+"""Nothing that a prediction has computed is lost before its outputs are on disk."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from sar_experiments import run_folder
+from sar_experiments.data.images import write_geotiff
+from sar_experiments.exit_codes import DONE, FAILED, INTERRUPTED
+from sar_experiments.supervisor import STOP_SIGNALS
+from sar_experiments.tasks import predict
+from sar_experiments.tasks.ending import Ending, attempt, record
+from sar_experiments.tasks.interruption import Interruption
+
+
+@pytest.fixture
+def scene(tmp_path, rng):
+    """Speckle with one ship, in a frame of zeros that no mark of the file calls no data."""
+    pixels = np.zeros((200, 240, 1), np.uint8)
+    pixels[60:140, 60:180] = rng.integers(30, 60, (80, 120, 1))
+    pixels[90:96, 100:120] = 250
+    path = tmp_path / "scene.tif"
+    write_geotiff(
+        path, pixels, transform=(10.0, 0, 5e5, 0, -10.0, 4e6), crs="EPSG:32633", nodata=None, tags={}
+    )  # fmt: skip
+    return path
+
+
+@pytest.fixture
+def run(typed_config, scene, tmp_path):
+    """Predict with a CFAR, as the process of a run does, and return how that ended."""
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    folder = tmp_path / "run"
+    folder.mkdir()
+    new = run_folder.new_result(task="predict", config_hash="0", overrides=[])
+    run_folder.write_result(folder, new)
+
+    def run_once(*overrides):
+        config = typed_config(
+            "task=predict", "model=cfar", f"source={scene}", "predict.tile_px=100", *overrides
+        )
+        interruption = Interruption()
+        interruption.install()
+        ending = attempt(lambda: Ending(predict.run(config, folder, interruption)))
+        return record(folder, ending), run_folder.read_result(folder)
+
+    yield run_once
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_tiles_outlive_a_failure_to_write_and_are_gone_after_success(run, tmp_path, caplog):
+    caplog.set_level("INFO")
+    folder = tmp_path / "run"
+    (folder / "detections.csv").mkdir()  # no file can be put there
+    code, result = run()
+    assert (code, result.status) == (FAILED, "failed")
+    tiles = (folder / run_folder.TILE_LOG).read_bytes()
+    assert tiles.count(b"\n") > 1
+    (folder / "detections.csv").rmdir()
+    code, result = run()
+    assert (code, result.status) == (DONE, "completed")
+    assert "tiles were done already" in caplog.text
+    assert not (folder / run_folder.TILE_LOG).exists()
+
+
+def test_a_signal_while_outputs_are_written_leaves_the_tiles(run, tmp_path, monkeypatch):
+    write_outputs = predict.write_outputs
+
+    def interrupted(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return write_outputs(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(predict, "write_outputs", interrupted)
+        code, result = run()
+    assert (code, result.status) == (INTERRUPTED, "interrupted")
+    assert "run again to go on" in result.why
+    assert (tmp_path / "run" / run_folder.TILE_LOG).exists()
+    assert run()[0] == DONE
