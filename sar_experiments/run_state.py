@@ -27,6 +27,9 @@ FRESH_S = 20.0
 """A run whose process is not seen, but which wrote this recently, runs in another container."""
 
 STALLED, DEAD = "stalled", "dead"
+GOES_ON = ("running", STALLED)
+WAITING_TASKS = ("serve",)
+"""They write only when somebody asks them."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ class RunReader:
         there = set(folders)
         self._seen = {path: seen for path, seen in self._seen.items() if path in there}
         found = [state for path in folders if (state := self._state(path)) is not None]
-        return sorted(found, key=lambda run: (run.state != "running", run.silent_s))
+        return sorted(found, key=lambda run: (run.state not in GOES_ON, run.silent_s))
 
     def _state(self, folder: Path) -> RunState | None:
         stamp = _stamp(folder / run_folder.RESULT)
@@ -125,7 +128,9 @@ class RunReader:
     def _running(
         self, folder: Path, seen: _Seen, result: run_folder.Result, now_s: float
     ) -> RunState:
-        names = (run_folder.RESULT, run_folder.METRICS, run_folder.TRAIN_LOG)
+        names = (
+            run_folder.RESULT, run_folder.METRICS, run_folder.TRAIN_LOG, run_folder.TILE_LOG,
+        )  # fmt: skip
         last_s = max(_stamp(folder / name)[0] for name in names) / 1e9
         silent_s = max(0.0, now_s - last_s)
         state = self._with_tail(folder, seen, RunState(folder, "running", max_iter=seen.max_iter))
@@ -143,7 +148,8 @@ class RunReader:
         is_elsewhere = result.host != socket.gethostname()
         if not is_elsewhere and silent_s > FRESH_S and not run_folder.is_alive(result):
             return DEAD
-        return STALLED if silent_s > self._stalled_s else "running"
+        is_stalled = silent_s > self._stalled_s and result.task not in WAITING_TASKS
+        return STALLED if is_stalled else "running"
 
     def _with_tail(self, folder: Path, seen: _Seen, state: RunState) -> RunState:
         """Add what the end of metrics.jsonl tells."""

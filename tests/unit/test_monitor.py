@@ -17,13 +17,15 @@ CONFIG = "d2:\n  SOLVER:\n    MAX_ITER: 1000\n"
 
 @pytest.fixture
 def make_run(tmp_path):
-    def make(name, status="running", *, steps=0, age_s=0.0, pid=None, host=None, **more):
+    def make(
+        name, status="running", *, task="train", steps=0, age_s=0, pid=None, host=None, **more
+    ):
         folder = tmp_path / name
         folder.mkdir(parents=True)
         (folder / "config.yaml").write_text(CONFIG)
         pid = os.getpid() if pid is None else pid
         result = run_folder.Result(
-            status=status, task="train", pid=pid, pid_start=run_folder.process_start(pid),
+            status=status, task=task, pid=pid, pid_start=run_folder.process_start(pid),
             host=host or socket.gethostname(), started=run_folder.now(), **more,
         )  # fmt: skip
         run_folder.write_result(folder, result)
@@ -64,6 +66,18 @@ def test_a_run_without_process_is_dead_and_a_silent_one_stalled(make_run, read):
     }  # fmt: skip
 
 
+def test_a_prediction_that_writes_tiles_and_a_service_without_requests_are_not_stalled(
+    make_run, read
+):
+    predicting = make_run("predicting", task="predict", age_s=3600)
+    (predicting / "tiles.jsonl").write_text("")
+    make_run("serving", task="serve", age_s=3600)
+    make_run("gone", task="serve", age_s=3600, pid=2**22 + 1)
+    assert {name: run.state for name, run in read().items()} == {
+        "predicting": "running", "serving": "running", "gone": "dead",
+    }  # fmt: skip
+
+
 def test_an_ended_run_shows_its_own_metric_and_why(make_run, read):
     make_run("good", "completed", steps=1000, metrics={"AP50": 0.9})
     make_run("bad", "failed", why="out of memory")
@@ -74,11 +88,12 @@ def test_an_ended_run_shows_its_own_metric_and_why(make_run, read):
 
 def test_runs_that_go_on_come_first_and_nested_sweeps_are_found(make_run, read, tmp_path):
     make_run("old", "completed", age_s=5)
+    make_run("silent", age_s=3600)
     make_run("week/sweep/0_ships", steps=40)
     make_run(".hidden/run")
     (tmp_path / "week" / "sweep" / "0_ships" / "result").mkdir()
-    assert list(read()) == ["week/sweep/0_ships", "old"]
-    assert len(list(run_folders(tmp_path))) == 2
+    assert list(read()) == ["week/sweep/0_ships", "silent", "old"]
+    assert len(list(run_folders(tmp_path))) == 3
 
 
 def test_half_written_and_foreign_files_do_no_harm(make_run, read, tmp_path):
