@@ -32,11 +32,28 @@ _GAP_PX = 2  # between an object and its frame
 _MANY = 3  # classes from which colours need names
 
 
-def write_pictures(prediction: ScenePrediction, folder: Path, settings: PredictConfig) -> None:
-    """Write overview/SCENE.png and crops/SCENE/….png, where they are asked for."""
+def write_pictures(
+    prediction: ScenePrediction,
+    folder: Path,
+    settings: PredictConfig,
+    *,
+    nodata: float | None = None,
+) -> None:
+    """Write overview/SCENE.png and crops/SCENE/….png, where they are asked for.
+
+    Args:
+        prediction: Of the scene, which is read again.
+        folder: Run folder.
+        settings: Which pictures, and how large.
+        nodata: What the detector's radiometry calls no data, besides the file's own mark.
+
+    Raises:
+        SceneError: The scene can no longer be read.
+        OSError: A picture cannot be written.
+    """
     header = prediction.header
     source = SceneFiles(header.name, header.files, ())
-    scene = Scene(source, bands=settings.bands)
+    scene = Scene(source, bands=settings.bands, nodata=nodata)
     try:
         pixels, valid = scene.read_overview(longest_px=settings.overview_px)
         low, high = _stretch(pixels, valid)

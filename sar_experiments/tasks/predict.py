@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from sar_experiments import run_folder
-from sar_experiments.errors import SceneError
+from sar_experiments.errors import SarError, SceneError
 from sar_experiments.exit_codes import DONE, INTERRUPTED
 from sar_experiments.predict.outputs import write_outputs
 from sar_experiments.predict.pictures import write_pictures
@@ -62,8 +62,7 @@ def run(config: Config, folder: Path, interruption: Interruption) -> int:
                 logger.warning("%s: %s", each.name, each.why)
                 continue
             done.append(each)
-            if "overview" in config.predict.outputs or config.predict.crop_px:
-                write_pictures(each, folder, config.predict)
+            _draw(config, folder, each, choice.nodata)
             if len(scenes) <= _SHOWN:
                 _say(each)
     if len(done) + len(failed) < len(scenes):
@@ -76,6 +75,16 @@ def run(config: Config, folder: Path, interruption: Interruption) -> int:
     # Only now: whatever ends the writing, or scenes that failed, leave it to be gone on from.
     (folder / run_folder.TILE_LOG).unlink(missing_ok=True)
     return code
+
+
+def _draw(config: Config, folder: Path, prediction: ScenePrediction, nodata: float | None) -> None:
+    """Write the pictures that are asked for; maps and tables are worth more than a missing one."""
+    if "overview" not in config.predict.outputs and not config.predict.crop_px:
+        return
+    try:
+        write_pictures(prediction, folder, config.predict, nodata=nodata)
+    except (SarError, OSError) as error:
+        logger.warning("%s: no picture, or not all: %s", prediction.header.name, error)
 
 
 def _write(

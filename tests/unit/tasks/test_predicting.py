@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sar_experiments import run_folder
-from sar_experiments.data.images import write_geotiff
+from sar_experiments.data.images import read_image, write_geotiff
 from sar_experiments.exit_codes import DONE, FAILED, INTERRUPTED
 from sar_experiments.supervisor import STOP_SIGNALS
 from sar_experiments.tasks import predict
@@ -80,3 +80,23 @@ def test_a_signal_while_outputs_are_written_leaves_the_tiles(run, tmp_path, monk
     assert "run again to go on" in result.why
     assert (tmp_path / "run" / run_folder.TILE_LOG).exists()
     assert run()[0] == DONE
+
+
+def test_a_picture_that_cannot_be_written_costs_no_map(run, tmp_path, caplog):
+    folder = tmp_path / "run"
+    (folder / "overview").write_text("in the way of a folder")
+    code, result = run()
+    assert (code, result.status) == (DONE, "completed")
+    assert (folder / "detections.geojson").exists()
+    assert "scene: no picture" in caplog.text
+
+
+def test_what_the_radiometry_calls_no_data_does_not_count_in_the_stretch(run, tmp_path):
+    def black_share(*overrides):
+        assert run("predict.overview_px=240", *overrides)[0] == DONE
+        gray = read_image(tmp_path / "run" / "overview" / "scene.png")[60:140, 60:180, 0]
+        return (gray < 25).mean()
+
+    # Speckle of 30 to 59: from its own darkest it spans all grays, from 0 it has no dark ones.
+    assert black_share("radiometry.nodata=null") == 0
+    assert black_share("radiometry.nodata=0") > 0.01
