@@ -17,16 +17,15 @@ CONFIG = "d2:\n  SOLVER:\n    MAX_ITER: 1000\n"
 
 @pytest.fixture
 def make_run(tmp_path):
-    def make(
-        name, status="running", *, task="train", steps=0, age_s=0, pid=None, host=None, **more
-    ):
+    def make(name, status="running", *, steps=0, age_s=0.0, pid=None, host=None, **more):
         folder = tmp_path / name
         folder.mkdir(parents=True)
         (folder / "config.yaml").write_text(CONFIG)
         pid = os.getpid() if pid is None else pid
         result = run_folder.Result(
-            status=status, task=task, pid=pid, pid_start=run_folder.process_start(pid),
-            host=host or socket.gethostname(), started=run_folder.now(), **more,
+            status=status, pid=pid, pid_start=run_folder.process_start(pid),
+            host=host or socket.gethostname(), started=run_folder.now(),
+            **{"task": "train", **more},
         )  # fmt: skip
         run_folder.write_result(folder, result)
         lines = [

@@ -22,9 +22,8 @@ def scene(tmp_path, rng):
     pixels[60:140, 60:180] = rng.integers(30, 60, (80, 120, 1))
     pixels[90:96, 100:120] = 250
     path = tmp_path / "scene.tif"
-    write_geotiff(
-        path, pixels, transform=(10.0, 0, 5e5, 0, -10.0, 4e6), crs="EPSG:32633", nodata=None, tags={}
-    )  # fmt: skip
+    transform = (10.0, 0, 5e5, 0, -10.0, 4e6)
+    write_geotiff(path, pixels, transform=transform, crs="EPSG:32633", nodata=None, tags={})
     return path
 
 
