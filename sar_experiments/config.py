@@ -321,7 +321,8 @@ class CfarConfig:
     """How polarisations are joined; with any, each gets its share of pfa."""
 
     pixel_m: float | None = MISSING
-    """Ground distance between pixels where neither scene nor simulator tells."""
+    """Ground distance between pixels where neither the scene tells, nor the simulator for images
+    of its own."""
 
     class_name: str | None = MISSING
     """Class of what is found; None takes the first of usecase.classes."""

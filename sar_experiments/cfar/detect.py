@@ -71,11 +71,15 @@ class Cfar:
         """Return the detections of one image.
 
         Args:
-            pixels: (H, W, C) as stored.
+            pixels: (H, W, C_file) as stored; equal channels become one where the radiometry has
+                one, as they do for a network.
             valid: (H, W), False where there is no data.
+
+        Raises:
+            DatasetError: The channels do not fit the radiometry.
         """
         found = find_objects(
-            intensity_of(pixels, valid, self.radiometry.stored_as),
+            intensity_of(self.radiometry.with_channels(pixels), valid, self.radiometry.stored_as),
             valid,
             self.config,
             pixel_m=self.pixel_m,

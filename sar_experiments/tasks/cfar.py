@@ -17,6 +17,8 @@ from sar_experiments.errors import ConfigError, DatasetError
 from sar_experiments.tasks.progress import progress_bar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sar_experiments.config import Config
     from sar_experiments.data.annotations import Dataset, Sample
     from sar_experiments.detections import Detections
@@ -25,20 +27,25 @@ logger = logging.getLogger(__name__)
 
 
 def make_cfar(
-    config: Config, classes: tuple[str, ...], *, pixel_m: tuple[float, float] | None
+    config: Config,
+    classes: tuple[str, ...],
+    files: Iterable[Path],
+    *,
+    pixel_m: tuple[float, float] | None,
 ) -> Cfar:
     """Build the CFAR of a config and say what it does.
 
     Args:
         config: Of a run with model=cfar.
         classes: Class names of the detections.
+        files: What objects are looked for in; only the simulator's have its size of a pixel.
         pixel_m: Height and width of a pixel where the scene tells; else the config must.
 
     Raises:
         ConfigError: Nothing tells the size of a pixel, or the windows do not fit it.
     """
     assert config.model.cfar is not None
-    pixel_m = pixel_m or _pixel_m(config)
+    pixel_m = pixel_m or _pixel_m(config, files)
     cfar = Cfar(config.model.cfar, Radiometry.from_config(config.radiometry), pixel_m, classes)
     windows = windows_px(cfar.config, pixel_m)
     logger.info(
@@ -63,7 +70,9 @@ def detect_part(config: Config, part: Dataset) -> dict[int, Detections]:
         ConfigError: Nothing tells the size of a pixel, or the windows do not fit it.
         DatasetError: An image cannot be read or does not fit the radiometry.
     """
-    cfar = make_cfar(config, part.classes, pixel_m=None)
+    cfar = make_cfar(
+        config, part.classes, (Path(each["file_name"]) for each in part.samples), pixel_m=None
+    )
 
     def detect(sample: Sample) -> Detections:
         found = _detect(cfar, Path(sample["file_name"])).above(config.evaluation.min_score)
@@ -83,20 +92,21 @@ def detect_part(config: Config, part: Dataset) -> dict[int, Detections]:
 
 def _detect(cfar: Cfar, path: Path) -> Detections:
     pixels = read_image(path)
+    valid = cfar.radiometry.valid(pixels, nodata=read_nodata(path))
     try:
-        pixels = cfar.radiometry.with_channels(pixels)
+        return cfar.find(pixels, np.asarray(valid.all(axis=2)))
     except DatasetError as error:
         msg = f"{path}: {error}"
         raise DatasetError(msg) from error
-    valid = cfar.radiometry.valid(pixels, nodata=read_nodata(path))
-    return cfar.find(pixels, np.asarray(valid.all(axis=2)))
 
 
-def _pixel_m(config: Config) -> tuple[float, float]:
+def _pixel_m(config: Config, files: Iterable[Path]) -> tuple[float, float]:
     assert config.model.cfar is not None
-    pixel_m = config.model.cfar.pixel_m
-    if pixel_m is None and config.usecase.simulator is not None:
-        pixel_m = config.usecase.simulator.pixel_m
+    pixel_m, simulator = config.model.cfar.pixel_m, config.usecase.simulator
+    if pixel_m is None and simulator is not None:
+        made = Path(simulator.folder).resolve()
+        if all(file.resolve().is_relative_to(made) for file in files):
+            pixel_m = simulator.pixel_m
     if pixel_m is None:
         msg = (
             "model.cfar.pixel_m must be set, in metres: the images do not tell how large their"

@@ -74,15 +74,20 @@ def same_detector(detector: TileDetector, channels: int) -> DetectorFactory:
     """
 
     def detector_for(header: SceneHeader) -> TileDetector:
-        if len(header.bands) != channels and channels != 1 and len(header.bands) != 1:
-            msg = (
-                f"{header.files[0]} has the bands {', '.join(header.bands)}, the network takes"
-                f" {channels} (radiometry.channels); choose with predict.bands=[…]"
-            )
-            raise SceneError(msg)
+        _check_bands(header, channels, "the network")
         return detector
 
     return detector_for
+
+
+def _check_bands(header: SceneHeader, channels: int, who: str) -> None:
+    """Refuse other bands than those of the radiometry; whether several are equal, tiles tell."""
+    if len(header.bands) != channels and channels != 1 and len(header.bands) != 1:
+        msg = (
+            f"{header.files[0]} has the bands {', '.join(header.bands)}, {who} takes"
+            f" {channels} (radiometry.channels); choose with predict.bands=[…]"
+        )
+        raise SceneError(msg)
 
 
 def scale_of(config: Config, chip_px: int | None) -> float:
@@ -142,10 +147,15 @@ def _cfar(config: Config) -> Choice:
     assert config.model.cfar is not None
     classes = tuple(config.usecase.classes or (config.model.cfar.class_name or BRIGHT,))
     settings = {name: to_plain(config)[name] for name in ("model", "radiometry", "usecase")}
+
+    def detector_for(header: SceneHeader) -> TileDetector:
+        _check_bands(header, config.radiometry.channels, "the CFAR")
+        return make_cfar(config, classes, header.files, pixel_m=header.pixel_m)
+
     return Choice(
-        lambda header: make_cfar(config, classes, pixel_m=header.pixel_m),
+        detector_for,
         classes,
-        None,
+        config.radiometry.channels,
         config.radiometry.nodata,
         config.predict.min_score or 0.0,  # an object has at least 0.5
         f"{settings}",
