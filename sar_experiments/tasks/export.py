@@ -57,7 +57,8 @@ def run(config: Config, folder: Path, _interruption: Interruption) -> int:
         found = agreement.compare(_pairs(config, model, detector))
         code = _record(folder, checkpoint, found)
         if code == DONE:
-            _publish(config, unchecked, checkpoint, folder)
+            home = folder if config.output is not None else checkpoint.parent
+            publish(unchecked, home / run_folder.MODEL_ONNX)
     finally:
         unchecked.unlink(missing_ok=True)
     return code
@@ -155,15 +156,28 @@ def _record(folder: Path, checkpoint: Path, found: agreement.Agreement) -> int:
     return FAILED
 
 
-def _publish(config: Config, unchecked: Path, checkpoint: Path, folder: Path) -> None:
-    """Put the file into the run folder of the network, or into the output that was asked for."""
-    home = folder if config.output is not None else checkpoint.parent
-    path = home / run_folder.MODEL_ONNX
+def publish(unchecked: Path, path: Path) -> None:
+    """Put the file where prediction finds it; say what it was made of, and what it replaces.
+
+    Raises:
+        CheckpointError: The place cannot be written.
+    """
+    made_of, earlier = _made_of(unchecked), _made_of(path) if path.exists() else None
     try:
         run_folder.write_atomically(path, unchecked.read_bytes())
     except OSError as error:
         msg = f"{path} cannot be written ({error.strerror}); choose another place with output=DIR"
         raise CheckpointError(msg) from error
-    size_mb = path.stat().st_size / 1e6
-    logger.info("exported: %s, %.1f MB", path, size_mb)
-    logger.info("predict: task=predict runtime=onnx weights=%s source=…", home)
+    if earlier not in (None, made_of):
+        logger.warning("%s held an export of %s; now it is of %s", path, earlier, made_of)
+    logger.info("exported: %s, of %s, %.1f MB", path, made_of, path.stat().st_size / 1e6)
+    logger.info("predict: task=predict runtime=onnx weights=%s source=…", path.parent)
+
+
+def _made_of(path: Path) -> str:
+    """Name the checkpoint that an ONNX file was made of."""
+    try:
+        about = open_onnx(path, threads=0).about
+    except CheckpointError:
+        return "something unreadable"
+    return f"{about.checkpoint}, step {about.step}"

@@ -39,6 +39,8 @@ def test_an_export_is_compared_with_the_live_network_on_real_images(exported, tr
     assert record["agreement"]["agrees"]
     assert record["agreement"]["images"] == 6 + 4  # validation images, generated ones
     assert record["tolerances"] == {"box_px": 0.1, "score": 0.001, "from_score": 0.05}
+    assert record["checkpoint"] == str(trained[0] / "model_best.pth")
+    assert f"exported: {folder / 'model.onnx'}, of model_best.pth, step" in output
     assert "without a partner" in output
     assert json.loads((folder / "result.json").read_text())["status"] == "completed"
     assert (folder / "model.onnx").stat().st_size > 100_000

@@ -1,0 +1,60 @@
+"""Where an exported network goes, and that one of another checkpoint is not replaced unsaid."""
+
+import logging
+from dataclasses import replace
+
+import pytest
+
+from sar_experiments.config import to_plain
+from sar_experiments.data.radiometry import Radiometry
+from sar_experiments.export.session import INPUT, METADATA_KEY, OnnxAbout
+
+pytestmark = pytest.mark.detectron2
+onnx = pytest.importorskip("onnx", reason="needs the extra export")
+pytest.importorskip("onnxruntime", reason="needs the extra export")
+
+
+@pytest.fixture
+def about(typed_config):
+    config = typed_config()
+    radiometry = Radiometry.from_config(config.radiometry).to_dict()
+    return OnnxAbout(to_plain(config), ("ship",), radiometry, 12, "model_best.pth", 128, 0.4, {})
+
+
+def write(path, about):
+    """A network that returns its input, with what the metadata of an export says."""
+    kind = onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.FLOAT, [1])
+    same = onnx.helper.make_tensor_value_info("same", onnx.TensorProto.FLOAT, [1])
+    node = onnx.helper.make_node("Identity", [INPUT], ["same"])
+    graph = onnx.helper.make_graph([node], "same", [kind], [same])
+    model = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8
+    )
+    model.metadata_props.add(key=METADATA_KEY, value=about.to_json())
+    onnx.save(model, str(path))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "warning"),
+    [
+        ({}, ""),
+        (
+            {"checkpoint": "model_final.pth", "step": 30},
+            "held an export of model_best.pth, step 12; now it is of model_final.pth, step 30",
+        ),
+    ],
+)
+def test_an_export_of_another_checkpoint_is_replaced_aloud(
+    about, tmp_path, caplog, change, warning
+):
+    from sar_experiments.tasks.export import publish
+
+    caplog.set_level(logging.INFO)
+    there = write(tmp_path / "model.onnx", about)
+    new = write(tmp_path / ".new.onnx", replace(about, **change))
+    publish(new, there)
+    assert there.read_bytes() == new.read_bytes()
+    warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert warnings == ([f"{there} {warning}"] if warning else [])
+    assert f"of {change.get('checkpoint', 'model_best.pth')}, step" in caplog.text
