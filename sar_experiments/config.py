@@ -750,14 +750,15 @@ class Config:
     """Seed of weights, order of images and augmentations; 0 or more."""
 
     weights: str | None = MISSING
-    """Run folder or checkpoint that evaluate, predict and export use."""
+    """Run folder or checkpoint that evaluate, predict, serve and export use; with runtime=onnx a
+    folder that holds an ONNX file, or the file."""
 
     source: Any = MISSING
-    """What predict or report reads: a file, a folder, a pattern such as ``scenes/*.tif``, or a
-    list of them."""
+    """What predict reads: a file, a folder, a pattern such as ``scenes/*.tif``, or a list of them.
+    For monitor the folder whose runs are shown. What serve reads comes with each request."""
 
     runtime: Runtime = MISSING
-    """What computes task=predict; onnx takes what task=export wrote."""
+    """What computes task=predict and task=serve; onnx takes what task=export wrote."""
 
     output: str | None = MISSING
     """Run folder, or sweep folder, in place of one named by date."""

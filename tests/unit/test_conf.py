@@ -3,6 +3,7 @@
 The trusted settings of both use cases are pinned here: a change of one is a decision.
 """
 
+import re
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,14 @@ def test_every_option_composes_and_leaves_nothing_missing(compose_config, option
 
 def test_every_group_has_options():
     assert {option.split("=")[0] for option in OPTIONS} >= set(GROUPS) - {"experiment"}
+
+
+def test_every_task_stands_where_tasks_are_listed():
+    tasks = {path.stem for path in (CONF_DIR / "task").glob("*.yaml")}
+    (comment,) = re.findall(r"- task: train +# (.*)", (CONF_DIR / "config.yaml").read_text())
+    assert set(comment.split(" | ")) == tasks
+    (row,) = re.findall(r"\| `task` \|.*", (CONF_DIR / "README.md").read_text())
+    assert set(re.findall(r"`(\w+)`", row)) == {"task", *tasks}
 
 
 @pytest.mark.parametrize("path", sorted(CONF_DIR.rglob("*.yaml")), ids=lambda p: p.stem)
