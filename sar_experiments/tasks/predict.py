@@ -101,8 +101,9 @@ def _write(
     for path in written:
         logger.info("%s", path)
     if failed:
-        named = "; ".join(each.why for each in failed[:_SHOWN])
-        msg = f"{len(failed)} of {len(done) + len(failed)} scenes failed, the rest is done: {named}"
+        named = "; ".join(list(dict.fromkeys(each.why for each in failed))[:_SHOWN])
+        rest = ", the rest is done" if done else ""
+        msg = f"{len(failed)} of {len(done) + len(failed)} scenes failed{rest}: {named}"
         run_folder.update_result(folder, metrics=dict(counts))
         raise SceneError(msg)
     run_folder.update_result(folder, status="completed", metrics=dict(counts))
