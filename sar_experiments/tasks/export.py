@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from sar_experiments import run_folder
-from sar_experiments.config import Config, Device, to_yaml
+from sar_experiments.config import Config, Device, to_plain, to_yaml
 from sar_experiments.data.parts import read_parts
 from sar_experiments.data.radiometry import Radiometry
 from sar_experiments.detections import Detections
@@ -51,7 +51,7 @@ def run(config: Config, folder: Path, _interruption: Interruption) -> int:
     unchecked = folder / f".{run_folder.MODEL_ONNX}"
     try:
         onnx_file.export_onnx(
-            model, unchecked, _about(about, checkpoint), channels=config.radiometry.channels
+            model, unchecked, _about(config, about, checkpoint), channels=config.radiometry.channels
         )
         detector = open_onnx(unchecked, threads=0)
         found = agreement.compare(_pairs(config, model, detector))
@@ -73,10 +73,11 @@ def _model(config: Config, about: weights.About, checkpoint: Path) -> torch.nn.M
     return model
 
 
-def _about(about: weights.About, checkpoint: Path) -> OnnxAbout:
+def _about(config: Config, about: weights.About, checkpoint: Path) -> OnnxAbout:
     trained = about.config["radiometry"]
+    fixed = {name: to_plain(config)[name] for name in ("d2", "evaluation")}
     return OnnxAbout(
-        config=about.config,
+        config={**about.config, **fixed},
         classes=about.classes,
         radiometry={key: value for key, value in trained.items() if key != "name"},
         step=about.step,

@@ -27,7 +27,7 @@ def choose(config: Config, folder: Path) -> Choice:
     path = run_folder.resolve_onnx(Path(config.weights))
     detector = open_onnx(path, threads=0)
     about = detector.about
-    config = as_trained(config, about, overrides_of(folder))
+    config = as_trained(config, about, overrides_of(folder), is_exported=True)
     differing = describe_difference(detector.radiometry, Radiometry.from_config(config.radiometry))
     if differing:
         msg = f"{path}: radiometry and config of the file contradict each other: {differing}"
@@ -42,6 +42,6 @@ def choose(config: Config, folder: Path) -> Choice:
         config.radiometry.channels,
         config.radiometry.nodata,
         min_score_of(config, about.min_score),
-        f"{path} {status.st_size} {status.st_mtime_ns}",
+        f"{path} {status.st_size} {status.st_mtime_ns} {detector.scale}",
         native_px=about.chip_px,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from sar_experiments import run_folder
-from sar_experiments.config import Config, Device, Precision, to_yaml
+from sar_experiments.config import Config, Device, Precision, to_plain, to_yaml
 from sar_experiments.data.radiometry import Radiometry
 from sar_experiments.model import build, weights
 from sar_experiments.model.inference import for_inference
@@ -47,13 +47,15 @@ def choose(config: Config, folder: Path) -> Choice:
     )
     logger.info("model: %s, %s, step %d", config.model.name, path, about.step)
     status = path.stat()
+    # What the command line may set, and changes detections; a log of tiles knows it by this.
+    settings = f"{detector.scale} {config.d2} {to_plain(config)['radiometry']}"
     return Choice(
         same_detector(detector, config.radiometry.channels),
         about.classes,
         config.radiometry.channels,
         config.radiometry.nodata,
         min_score_of(config, best_score(path)),
-        f"{path} {status.st_size} {status.st_mtime_ns}",
+        f"{path} {status.st_size} {status.st_mtime_ns} {settings}",
         native_px=about.chip_px,
     )
 
