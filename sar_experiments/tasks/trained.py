@@ -120,7 +120,7 @@ def _with_inference_keys(
         raise ConfigError(_refusal(config, refused))
     if changed and is_exported:
         msg = (
-            f"{', '.join(dict.fromkeys(changed))} differs from what is fixed in {config.weights};"
+            f"{_named(changed)} differs from what is fixed in {config.weights};"
             " repeat task=export with it, or predict without runtime=onnx"
         )
         raise ConfigError(msg)
@@ -178,9 +178,13 @@ def _with_asked(config: Config, trained: Config, overrides: list[str]) -> Evalua
     return replace(trained.evaluation, **{name: getattr(config.evaluation, name) for name in names})
 
 
+def _named(overrides: list[str]) -> str:
+    return ", ".join(dict.fromkeys(each.lstrip("+") for each in overrides))
+
+
 def _refusal(config: Config, refused: list[str]) -> str:
     return (
-        f"{', '.join(refused)} differs from what {config.weights} was trained with; leave it out,"
+        f"{_named(refused)} differs from what {config.weights} was trained with; leave it out,"
         " the checkpoint carries its own (evaluation.*, augment.min_size_test,"
         " augment.max_size_test, d2.TEST.* and d2.MODEL's *NMS_THRESH*, SCORE_THRESH_TEST and"
         " *TOPK_TEST may be set anew)"
