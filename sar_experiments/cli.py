@@ -65,9 +65,7 @@ def main() -> None:
     """Run the command line; the process ends with the exit code of the contract."""
     if Path(sys.argv[0]).name == "__main__.py":
         sys.argv[0] = "sar_experiments"  # what usage messages show for python -m
-    if "task=monitor" in sys.argv:
-        sys.argv[1:] = ["monitor.once=true" if each == "--once" else each for each in sys.argv[1:]]
-    sys.argv[1:] = options_first([with_open_key(each) for each in sys.argv[1:]])
+    sys.argv[1:] = understood(sys.argv[1:])
     # Our file has the name of the plugin's own; that its schema is laid under ours is welcome.
     warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/ray' is validated against")
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -250,6 +248,15 @@ def missing_keys(tree: object, prefix: str = "") -> Iterator[str]:
             yield from missing_keys(value, f"{prefix}.{name}" if prefix else str(name))
     elif tree == "???":
         yield prefix
+
+
+def understood(arguments: list[str]) -> list[str]:
+    """Return the arguments as Hydra takes them; nothing asked for is help, no hour of training."""
+    if not arguments:
+        return ["--help"]
+    if "task=monitor" in arguments:
+        arguments = ["monitor.once=true" if each == "--once" else each for each in arguments]
+    return options_first([with_open_key(each) for each in arguments])
 
 
 def options_first(arguments: list[str]) -> list[str]:

@@ -111,7 +111,8 @@ def counted(runs: Sequence[RunState], root: Path) -> str:
     """Return how many runs are in which state."""
     counts = Counter(run.state for run in runs)
     said = ", ".join(f"{count} {state}" for state, count in counts.most_common())
-    return f"{len(runs)} runs below {root}{': ' if said else ''}{said}"
+    noun = "run" if len(runs) == 1 else "runs"
+    return f"{len(runs)} {noun} below {root}{': ' if said else ''}{said}"
 
 
 def duration(seconds: float) -> str:

@@ -242,6 +242,9 @@ def resolve_weights(path: Path) -> Path:
     elif (path / RESULT).is_file():
         status = getattr(read_result(path), "status", "unreadable")
         msg = f"{path} is a run without {MODEL_BEST} (status {status})"
+        if (path / LAST_CHECKPOINT).is_file():
+            last = path / (path / LAST_CHECKPOINT).read_text(encoding="utf-8").strip()
+            msg += f"; {how_to_go_on(path)}, and {last} is its last checkpoint"
     else:
         msg = f"{path} holds neither {MODEL_BEST} nor {MODEL_FINAL}: not a run folder"
     raise CheckpointError(msg)
@@ -261,6 +264,11 @@ def resolve_onnx(path: Path) -> Path:
         f" folder as {MODEL_ONNX}"
     )
     raise CheckpointError(msg)
+
+
+def how_to_go_on(folder: Path) -> str:
+    """Return the half of a sentence that tells how an interrupted run is continued."""
+    return f"the same command with output={folder} goes on"
 
 
 def is_alive(result: Result) -> bool:

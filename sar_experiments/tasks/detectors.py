@@ -131,7 +131,9 @@ def min_score_of(config: Config, best: float | None) -> float:
     if config.predict.min_score is not None:
         return config.predict.min_score
     if best is None:
-        logger.info("min_score: %g, as no run tells its best", DEFAULT_MIN_SCORE)
+        logger.info(
+            "min_score: %g, as no run tells its best; set predict.min_score", DEFAULT_MIN_SCORE
+        )
         return DEFAULT_MIN_SCORE
     logger.info("min_score: %.3f, best F1 on the run's validation part", best)
     return best

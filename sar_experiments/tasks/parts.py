@@ -39,7 +39,7 @@ CHECK_CACHE = ".check_cache.sqlite"
 def load_parts(config: Config, folder: Path) -> dict[str, Dataset]:
     """Read the use case's parts, after simulating them where that is wanted."""
     if config.usecase.simulator is not None:
-        logger.info("simulated data: %s", simulate(config))
+        logger.info("simulated data of usecase=%s: %s", config.usecase.name, simulate(config))
     parts = data_parts.read_parts(config.usecase, folder=folder)
     for part in parts.values():
         logger.info("%s", data_parts.describe(part))

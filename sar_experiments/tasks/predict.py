@@ -66,7 +66,10 @@ def run(config: Config, folder: Path, interruption: Interruption) -> int:
             if len(scenes) <= _SHOWN:
                 _say(each)
     if len(done) + len(failed) < len(scenes):
-        why = f"interrupted after {len(done)} of {len(scenes)} scenes; run again to go on"
+        why = (
+            f"interrupted after {len(done)} of {len(scenes)} scenes;"
+            f" {run_folder.how_to_go_on(folder)}"
+        )
         run_folder.update_result(folder, status="interrupted", why=why)
         logger.info("%s", why)
         return INTERRUPTED
@@ -98,6 +101,8 @@ def _write(
         len(done),
         counts["filtered"],
     )
+    if "overview" in config.predict.outputs and done:
+        logger.info("%s", folder / "overview")
     for path in written:
         logger.info("%s", path)
     if failed:

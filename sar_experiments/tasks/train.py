@@ -71,7 +71,10 @@ def run(config: Config, folder: Path, interruption: Interruption) -> int:
     )
     interruption.can_wait = False
     if ranks.any_of(outcome.interrupted or interruption.requested):
-        why = f"interrupted after step {outcome.steps} of {cfg.SOLVER.MAX_ITER}; run again to go on"
+        why = (
+            f"interrupted after step {outcome.steps} of {cfg.SOLVER.MAX_ITER};"
+            f" {run_folder.how_to_go_on(folder)}"
+        )
         if comm.is_main_process():
             run_folder.update_result(folder, status="interrupted", why=why)
         logger.info("%s", why)

@@ -6,6 +6,7 @@ import logging
 import math
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -159,12 +160,19 @@ class Validation(HookBase):
             self.best, self.best_step, self.since_best = self.latest, done, 0
             if comm.is_main_process():
                 self._checkpointer.save_whole(run_folder.MODEL_BEST, step=done)
+                self._record(metrics)
         else:
             self.since_best += 1
         if self._pruning is not None and done < self.trainer.max_iter:
             # The other runs write meanwhile: one rank reads, so that all decide alike.
             rule, best = self._pruning, self.best
             self.why_pruned = ranks.from_first(lambda: rule.reason(done, best))
+
+    def _record(self, metrics: Mapping[str, float | None]) -> None:
+        """Let result.json tell the numbers of the best checkpoint while the run goes on."""
+        folder = Path(self._checkpointer.save_dir)
+        if run_folder.read_result(folder) is not None:
+            run_folder.update_result(folder, metrics=dict(metrics))
 
 
 class Checkpoints(HookBase):

@@ -91,3 +91,10 @@ def test_a_wheel_brings_its_own_conf(tmp_path):
         env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")},
     )
     assert str(tmp_path / "installed" / "sar_experiments" / "conf") in process.stdout
+
+
+def test_a_bare_command_shows_the_help_and_trains_nothing(tmp_path):
+    door = [sys.executable, "-m", "sar_experiments"]
+    process = subprocess.run(door, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "Groups and their options" in process.stdout
+    assert not list(tmp_path.iterdir())

@@ -159,7 +159,7 @@ def test_the_command_writes_once_off_a_terminal_and_leaves_nothing(make_run, tmp
     door = [sys.executable, "-X", "importtime", "-m", "sar_experiments", "task=monitor"]
     process = subprocess.run(door, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
-    assert "1 runs below multirun: 1 completed" in process.stdout
+    assert "1 run below multirun: 1 completed" in process.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["multirun"]
     assert [path.name for path in (tmp_path / "multirun").iterdir()] == ["run"]
     assert "torch" not in process.stderr
