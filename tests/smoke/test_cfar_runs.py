@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-pytestmark = pytest.mark.detectron2
+pytestmark = [pytest.mark.detectron2, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

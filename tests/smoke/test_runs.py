@@ -259,6 +259,7 @@ def test_help_explains_the_groups_with_examples():
         assert phrase in text
 
 
+@pytest.mark.slow
 def test_a_class_list_that_does_not_fit_is_refused_before_training(call, tmp_path):
     process = call("usecase.classes=[ship,plattform]", f"output={tmp_path / 'run'}")
     assert process.returncode == 2

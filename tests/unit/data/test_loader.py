@@ -97,6 +97,7 @@ def test_loader_processes_change_nothing(num_workers):
     assert batches(7, num_workers=num_workers) == batches(7)
 
 
+@pytest.mark.slow
 def test_spawned_processes_change_nothing_either():
     assert batches(2, num_workers=1, start_method="spawn") == batches(2)
 
