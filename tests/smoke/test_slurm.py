@@ -208,7 +208,8 @@ def test_a_job_leases_the_gpu_that_slurm_gave_it(slurm, command, tmp_path):
         timeout=600,
         check=False,
     )
-    assert process.returncode == 2, process.stdout + process.stderr
+    # A cluster's jobs do not tell the command why they failed, as jobs of this host do (2).
+    assert process.returncode == 1, process.stdout + process.stderr
     results = [result_of(run_of(folder, number)) for number in (0, 1)]
     assert {tuple(each["gpus"]) for each in results} <= {("0",), ("1",)}
     # They are no GPUs, which the run notices itself.
