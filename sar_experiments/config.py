@@ -206,7 +206,8 @@ class SimulatorConfig:
     """Share of images without any object, in [0, 1]."""
 
     dtype: str = MISSING
-    """``uint8``, where strong targets saturate, or ``uint16``, where hardly any do."""
+    """``uint8``, amplitude, where strong targets saturate; ``uint16``, where hardly any do; or
+    ``float32``, decibels."""
 
     max_objects: int = MISSING
     """Most objects in an image; the number is uniform from 1 up to it."""
@@ -214,6 +215,10 @@ class SimulatorConfig:
     class_weights: list[float] = MISSING
     """How often each of ``classes`` is drawn relative to the others, 0 or more; empty draws ships
     more often than the rest. Unequal weights make an unbalanced dataset."""
+
+    shortest_px: float = MISSING
+    """Length in pixels below which no object is drawn, whatever its length in metres. Pixels of
+    30 m show most ships at 3 to 10 px."""
 
 
 @dataclass
@@ -670,6 +675,15 @@ class PredictConfig:
 
     merge_overlap: float = MISSING
     """Intersection over the smaller box, in (0, 1], from which two are the same object."""
+
+    merge_nested: float | None = MISSING
+    """Share of the smaller of two boxes of one class, in [0.5, 1], that lies in the larger one from
+    which they are one object: the higher score stays. Networks draw a part of a long ship beside
+    the whole. None keeps both, as task=evaluate does."""
+
+    merge_classes: bool = MISSING
+    """One object has one class: where two classes are found on one place, from an intersection
+    over union of 0.3 on, the higher score stays. False keeps both, as networks find them."""
 
     bands: list[int] | None = MISSING
     """Bands of the file in the order of the network's channels, from 1; None takes all."""

@@ -74,6 +74,7 @@ _RANGES: dict[str, tuple[float | None, float | None]] = {
     "predict.readers": (1, 64),
     "predict.min_score": (0, 1),
     "predict.merge_overlap": (0.01, 1),
+    "predict.merge_nested": (0.5, 1),
     "predict.avoid_buffer_m": (0, None),
     "predict.overview_px": (64, 16384),
     "predict.crop_px": (0, 4096),

@@ -2,7 +2,7 @@
 
 The sensor looks from the left: columns run along range, rows along azimuth. A picture is
 painted as intensity relative to the mean of the sea (1.0), multiplied once with speckle, and
-stored as amplitude:
+stored as amplitude or in decibels:
 
     sea       K-distributed: gamma texture, correlated over some pixels, times speckle; swell,
               wind and a gradient from near to far range on top
@@ -14,8 +14,8 @@ stored as amplitude:
 Image ``k`` of a split depends on ``(seed, split, k)`` and the settings that describe an image,
 never on how many images are made. Its pixels and its truth are the same on every machine with
 the same NumPy: all arithmetic on arrays is ``+ - * / sqrt`` and table look-up, which IEEE 754
-fixes, and tables and directions are rounded to binary grids far coarser than the differences
-between math libraries. The bytes of a PNG may differ between versions of its library.
+fixes, and tables, directions and decibels are rounded to binary grids far coarser than the
+differences between math libraries. The bytes of a PNG may differ between versions of its library.
 
 A box encloses what the object itself is imaged as (hull, deck, ring of a tank), half a
 resolution cell around it included; neither wake nor sidelobes. Coordinates are continuous:
@@ -62,6 +62,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**31 - 1),
     "image_size_px": (64, 4096),
     "pixel_m": (0.5, 40),  # above, no ship spans 8 px
+    "shortest_px": (3, 32),
     "looks": (1, 1000),
     "train_images": (1, 10**6),
     "val_images": (0, 10**6),
@@ -71,7 +72,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_objects": (1, 100),
 }
 
-_DTYPES = ("uint8", "uint16")
+_DTYPES = ("uint8", "uint16", "float32")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,12 +90,15 @@ class SimulatorSettings:
         test_images: Images of the test part; may be 0.
         scene_size_px: Height and width of the geo-referenced scene; 64 to 4096, 0 makes none.
         empty_share: Share of images without any object, in [0, 1].
-        dtype: ``uint8`` (sea near 40, strong targets saturate) or ``uint16`` (sixteen times
-            that, so that hardly anything saturates). Zero is kept for no data.
+        dtype: ``uint8`` (amplitude, sea near 40, strong targets saturate), ``uint16`` (sixteen
+            times that, so that hardly anything saturates) or ``float32`` (decibels, sea near
+            -20, nothing saturates; the images are TIFF). Zero is kept for no data.
         max_objects: Most objects in an image; the number is uniform from 1 up to it.
         class_weights: How often each of the classes is drawn relative to the others, in their
             order; empty draws ships more often than the rest, and wind turbines and storage
             tanks, which come in groups, less often.
+        shortest_px: Length of the shortest objects, where that in metres spans fewer pixels; 3
+            to 32. Large pixels show real ships shorter than the default.
 
     Raises:
         ValueError: A value lies outside what is accepted.
@@ -113,6 +117,7 @@ class SimulatorSettings:
     dtype: str = "uint8"
     max_objects: int = 5
     class_weights: tuple[float, ...] = ()
+    shortest_px: float = 8.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
@@ -153,7 +158,7 @@ class SimulatedImage:
     """An image and what is in it.
 
     Attributes:
-        pixels: (H, W) amplitude, uint8 or uint16; zero marks no data.
+        pixels: (H, W) amplitude, uint8 or uint16, or decibels, float32; zero marks no data.
         objects: In the order they were painted.
     """
 
@@ -227,8 +232,8 @@ def simulate_dataset(
     """Write a dataset: images and COCO files of three splits, and a scene with its truth.
 
     ``train/images/*.png train.json``, likewise ``val`` and ``test``; ``scene.tif scene.json``;
-    ``settings.json``. The folder appears whole or not at all; one that was made with the same
-    settings is left as it is.
+    ``settings.json``; images of float32 are ``*.tif``. The folder appears whole or not at all; one
+    that was made with the same settings is left as it is.
 
     Args:
         settings: Recorded in ``settings.json``.
@@ -242,13 +247,14 @@ def simulate_dataset(
         return
     total = sum(_split_sizes(settings).values())
     done = 0
+    suffix = "tif" if settings.dtype == "float32" else "png"
     with _appearing(folder, settings) as partial:
         for split, count in _split_sizes(settings).items():
             (partial / split / "images").mkdir(parents=True)
             truth = _Truth(settings, split)
             for index in range(count):
                 image = simulate_image(settings, split=split, index=index)
-                name = f"{split}_{index:06d}.png"
+                name = f"{split}_{index:06d}.{suffix}"
                 write_image(partial / split / "images" / name, image.pixels)
                 truth.add(name, f"{split}_{_scene_of(index):05d}", image)
                 done += 1
@@ -310,6 +316,8 @@ def _is_complete(folder: Path, settings: SimulatorSettings) -> bool:
         msg = f"{record} is no JSON file; name another folder, or remove this one"
         raise DatasetError(msg) from error
     wanted = _record(settings)
+    if isinstance(found, dict):  # made before a key was there: as its default has it
+        found = {**_DEFAULTS, **found}
     if found == wanted:
         return True
     differing = [
@@ -320,6 +328,9 @@ def _is_complete(folder: Path, settings: SimulatorSettings) -> bool:
         " choose another folder, or remove this one"
     )
     raise DatasetError(msg)
+
+
+_DEFAULTS = {"shortest_px": SimulatorSettings.__dataclass_fields__["shortest_px"].default}
 
 
 @contextmanager
@@ -391,11 +402,15 @@ def _write_scene(settings: SimulatorSettings, folder: Path) -> None:
         transform=(settings.pixel_m, 0.0, east_m, 0.0, -settings.pixel_m, north_m),
         crs=_UTM_ZONE,
         nodata=0,
-        tags={"content": "synthetic SAR amplitude", "seed": str(settings.seed)},
+        tags={"content": f"synthetic SAR {_unit(settings)}", "seed": str(settings.seed)},
     )
     truth = _Truth(settings, "scene")
     truth.add("scene.tif", "scene", scene)
     truth.write(folder / "scene.json")
+
+
+def _unit(settings: SimulatorSettings) -> str:
+    return "decibels" if settings.dtype == "float32" else "amplitude"
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
@@ -811,13 +826,27 @@ _HIGHEST = {"uint8": 255, "uint16": 65535}
 
 
 def _expose(canvas: _Canvas) -> NDArray[Any]:
-    """Return the stored amplitude: speckle, square root, gain, clipped to [1, highest]."""
+    """Return what is stored: speckle, then decibels, or square root, gain, clip to [1, highest]."""
     dtype = canvas.settings.dtype
     looks = canvas.settings.looks
     speckle = draw_speckle(canvas.rng, canvas.intensity.shape, looks=looks)
+    if dtype == "float32":
+        return _in_decibels(canvas.intensity * speckle)
     amplitude = np.sqrt(canvas.intensity * speckle) * _SEA_GAIN[dtype] + np.float32(0.5)
     stored: NDArray[Any] = np.clip(amplitude, 1, _HIGHEST[dtype]).astype(dtype)
     return stored
+
+
+_SEA_DB = -20.0  # Sentinel-1's VV at the incidence of its wide swath, in a light breeze
+_DARKEST = 1e-3  # the noise of the instrument, of intensity relative to the sea
+_DB_STEPS = 128  # per decibel; far below what speckle leaves to tell
+
+
+def _in_decibels(intensity: Field) -> Field:
+    level_db = 10.0 * np.log10(np.maximum(intensity.astype(np.float64), _DARKEST)) + _SEA_DB
+    steps = np.round(level_db * _DB_STEPS)
+    steps[steps == 0] = 1  # zero is kept for no data
+    return np.asarray(steps / _DB_STEPS, np.float32)
 
 
 _REACH_PX = 48  # of the point response
@@ -976,13 +1005,12 @@ def _cover(distance: NDArray[Any], extent: NDArray[Any] | float) -> NDArray[Any]
 
 _SHIP_M = (40.0, 330.0)
 _LONGEST_SHIP_PX = 60.0
-_SHORTEST_OBJECT_PX = 8.0
 
 
 def _place_ship(canvas: _Canvas) -> bool:
     rng, pixel_m = canvas.rng, canvas.settings.pixel_m
     longest_m = min(_SHIP_M[1], _LONGEST_SHIP_PX * pixel_m)
-    length = canvas.px(_SHIP_M[0], longest_m, at_least_px=_SHORTEST_OBJECT_PX)
+    length = canvas.px(_SHIP_M[0], longest_m, at_least_px=canvas.settings.shortest_px)
     hull = _Bar(*canvas.point(), _draw_direction(rng), length, max(length / 6.5, 2.5))
     if not _claim(canvas, "ship", hull, on_land=False):
         return False
@@ -1043,7 +1071,7 @@ _ARM_SLOPE = 0.12  # narrow V; Kelvin's 19.5 degrees is rarely seen by radar
 
 def _place_platform(canvas: _Canvas) -> bool:
     rng = canvas.rng
-    side = canvas.px(70, 140, at_least_px=_SHORTEST_OBJECT_PX)
+    side = canvas.px(70, 140, at_least_px=canvas.settings.shortest_px)
     deck = _Bar(*canvas.point(), _draw_direction(rng), side, side * _between(rng, 0.7, 1.0))
     if not _claim(canvas, "platform", deck, on_land=False):
         return False
@@ -1061,7 +1089,7 @@ def _place_wind_turbine(canvas: _Canvas) -> bool:
     """Place a regular array of turbines, as many as there is room for."""
     rng = canvas.rng
     spacing = canvas.px(450, 800, at_least_px=25)
-    tower_px = canvas.px(80, 130, at_least_px=_SHORTEST_OBJECT_PX)
+    tower_px = canvas.px(80, 130, at_least_px=canvas.settings.shortest_px)
     level_db = _between(rng, 26, 33)
     array = _Bar(*canvas.point(), _draw_direction(rng), 0, 0)
     placed = False
@@ -1125,7 +1153,7 @@ def _place_bridge(canvas: _Canvas) -> bool:
     rows = np.floor(y - steps * sine).astype(int)
     inside = (columns >= 0) & (rows >= 0) & (columns < canvas.size_px) & (rows < canvas.size_px)
     landed = np.flatnonzero(canvas.land[rows[inside], columns[inside]])
-    if not len(landed) or steps[landed[0]] < _SHORTEST_OBJECT_PX:
+    if not len(landed) or steps[landed[0]] < canvas.settings.shortest_px:
         return False
     length = float(steps[landed[0]]) + 4
     middle = length / 2 - 2
@@ -1160,7 +1188,7 @@ def _place_storage_tank(canvas: _Canvas) -> bool:
     if start is None:
         return False
     x, y, (cosine, sine) = start
-    radius = canvas.px(35, 100, at_least_px=_SHORTEST_OBJECT_PX) / 2
+    radius = canvas.px(35, 100, at_least_px=canvas.settings.shortest_px) / 2
     spacing = 2 * radius + _MARGIN_PX + 3 + _between(rng, 0, 2)
     inland_px = _between(rng, 1, 3) * spacing
     farm = _Bar(x + inland_px * cosine, y + inland_px * sine, _draw_direction(rng), 0, 0)

@@ -20,7 +20,15 @@ the overlap further, and settles what is then found twice:
   and continue each other become one box around both, with the higher score.
 
 ``nms`` does the latter with all detections, whatever their centre. Two detections of one tile
-never compete: the detector has looked at both at once.
+never compete in that: the detector has looked at both at once.
+
+Detectors drop boxes of one class that share much, each class by itself. Two kinds of doubles pass
+that, and are settled at the end, in one tile too, where the higher score stays:
+
+* ``nested``: a part of an object beside the whole one, which is much larger; so much of the
+  smaller box of one class lies in the larger one;
+* ``across_classes``: one object under two names, from SAME_IOU on. A ship in a harbour covers
+  little of it, and both stay.
 """
 
 from __future__ import annotations
@@ -90,6 +98,8 @@ def merge_tiles(
     *,
     rule: MergeRule,
     overlap: float,
+    nested: float | None = None,
+    across_classes: bool = False,
 ) -> Detections:
     """Return the detections of a scene, best first.
 
@@ -99,6 +109,9 @@ def merge_tiles(
         rule: See above.
         overlap: Intersection over the smaller box from which a cut box and another are the same
             object; in (0, 1].
+        nested: Intersection over the smaller box, in (0, 1], from which two of one class are one
+            object, the better of them; None keeps both.
+        across_classes: One object has one class, that of the highest score.
     """
     every = _in_scene(found, plan)
     if rule is not MergeRule.nms:
@@ -108,7 +121,10 @@ def merge_tiles(
         every = _joined(every)
         every = every.select(_best(every, overlap))
     order = _order(every.detections, np.zeros(len(every.tiles), np.int64))
-    return every.detections.select(order)
+    best_first = every.detections.select(order)
+    if nested is None and not across_classes:
+        return best_first
+    return best_first.select(_alone(best_first, nested, across_classes))
 
 
 def _in_scene(found: Iterable[tuple[int, Detections]], plan: Sequence[TilePlan]) -> _Found:
@@ -184,6 +200,22 @@ def _best(every: _Found, overlap: float) -> NDArray[np.int64]:
             kept.append(index)
             gone[rivals.get(index, [])] = True
     return np.asarray(kept, np.int64)
+
+
+def _alone(best_first: Detections, nested: float | None, across_classes: bool) -> NDArray[np.int64]:
+    """Return those that are no better detection's object once more."""
+    boxes = best_first.boxes.astype(np.float64)
+    tree = shapely.STRtree(shapely.box(*boxes.T))
+    first, second = tree.query(tree.geometries)
+    shared, smaller, union = _areas(boxes[first], boxes[second])
+    is_one_class = best_first.classes[first] == best_first.classes[second]
+    is_inside = shared >= (np.inf if nested is None else nested) * smaller
+    is_alike = (shared >= SAME_IOU * union) & across_classes
+    same = (first < second) & (shared > 0) & np.where(is_one_class, is_inside, is_alike)
+    gone = np.zeros(len(boxes), bool)
+    for better, worse in sorted(zip(first[same].tolist(), second[same].tolist(), strict=True)):
+        gone[worse] |= not gone[better]
+    return np.flatnonzero(~gone)
 
 
 def _areas(one: Boxes, other: Boxes) -> tuple[Boxes, Boxes, Boxes]:

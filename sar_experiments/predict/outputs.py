@@ -166,22 +166,28 @@ def qgis_style(classes: Sequence[str]) -> str:
             f'<symbol type="fill" name="{number}" alpha="1">'
             '<layer class="SimpleFill" enabled="1"><Option type="Map">'
             '<Option type="QString" name="style" value="no"/>'
+            f'<Option type="QString" name="color" value="{colour}"/>'
             f'<Option type="QString" name="outline_color" value="{colour}"/>'
             '<Option type="QString" name="outline_width" value="0.5"/>'
             '<Option type="QString" name="outline_style" value="solid"/>'
             "</Option></layer></symbol>"
         )
-    label = "&quot;class&quot; || ' ' || round(&quot;score&quot;, 2)"
+    label = "&quot;class&quot; || ' ' || format_number(&quot;score&quot;, 2)"
     return (
         "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
-        '<qgis version="3.28" styleCategories="Symbology|Labeling" labelsEnabled="1">\n'
+        '<qgis version="3.22" styleCategories="Symbology|Labeling" labelsEnabled="1">\n'
         ' <renderer-v2 type="categorizedSymbol" attr="class" enableorderby="0">\n'
         f"  <categories>{''.join(categories)}</categories>\n"
         f"  <symbols>{''.join(symbols)}</symbols>\n"
         " </renderer-v2>\n"
         ' <labeling type="simple"><settings>'
-        f'<text-style fieldName="{label}" isExpression="1" fontSize="8"/>'
-        '<rendering scaleVisibility="1" scaleMin="50000" scaleMax="1"/>'
+        f'<text-style fieldName="{label}" isExpression="1" fontSize="8" fontSizeUnit="Point"'
+        ' textColor="0,0,0,255" textOpacity="1">'
+        '<text-buffer bufferDraw="1" bufferSize="0.7" bufferSizeUnits="MM" bufferNoFill="1"'
+        ' bufferColor="255,255,255,255" bufferOpacity="1"/></text-style>'
+        '<placement placement="8" dist="0.5" distUnits="MM"/>'  # 8: outside the box
+        # Of the denominators: from 1:1 to 1:100,000.
+        '<rendering scaleVisibility="1" scaleMin="1" scaleMax="100000"/>'
         "</settings></labeling>\n"
         "</qgis>\n"
     )

@@ -383,7 +383,14 @@ def _finish(job: _Job, settings: PredictConfig) -> ScenePrediction | SceneFailur
         if job.failure:
             return SceneFailure(header.name, job.failure)
         found = [(index, each) for index, each in job.found.items() if each is not None]
-        merged = merge_tiles(found, job.plan, rule=settings.merge, overlap=settings.merge_overlap)
+        merged = merge_tiles(
+            found,
+            job.plan,
+            rule=settings.merge,
+            overlap=settings.merge_overlap,
+            nested=settings.merge_nested,
+            across_classes=settings.merge_classes,
+        )
         reasons = job.masks.reasons(merged.boxes) if job.masks else [""] * len(merged)
         objects = describe(merged, reasons, job.classes, header, job.scene.read)
         no_data = len(job.found) - len(found) - len(job.hidden)

@@ -12,6 +12,7 @@ a pixel is added there.
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 import warnings
@@ -34,7 +35,7 @@ from sar_experiments.geometry import (
     pixel_size_m,
 )
 from sar_experiments.predict.detector import SceneHeader, Tile
-from sar_experiments.predict.sources import is_sentinel1
+from sar_experiments.predict.sources import is_sentinel1, product_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -256,7 +257,8 @@ def _check(raster: Any, first: Any) -> None:  # noqa: ANN401
     """Refuse what cannot be read, or does not fit the first file."""
     for dtype in raster.dtypes:
         if dtype not in DTYPES:
-            hint = "; take the amplitude |z| first" if dtype.startswith("complex") else ""
+            is_complex = dtype.startswith("complex")  # Sentinel-1 SLC among them
+            hint = "; take the GRD product, or the amplitude |z| first" if is_complex else ""
             msg = f"{raster.name} stores {dtype}; accepted are {', '.join(DTYPES)}{hint}"
             raise SceneError(msg)
     if raster.shape != first.shape or raster.dtypes[0] != first.dtypes[0]:
@@ -322,15 +324,21 @@ def _georeference(raster: Any, file: Path) -> tuple[GeoTransform | None, str | N
 
 
 def _counts_centres(raster: Any, file: Path) -> bool:  # noqa: ANN401
-    """Tell whether control points count from the centre of the first pixel."""
+    """Tell whether control points count from the centre of the first pixel.
+
+    Where the file itself says that its pixels are points, GDAL has shifted them already.
+    """
+    if raster.tags().get("AREA_OR_POINT") == "Point":
+        return False
     described = raster.tags().get("TIFFTAG_IMAGEDESCRIPTION", "")
     return is_sentinel1(file) or described.startswith("Sentinel-1")
 
 
 def _time(file: Path, tags: dict[str, str]) -> str | None:
-    """Return when the scene was acquired: what the name says, else the file's own tag."""
-    for pattern in _TIMES:
-        found = pattern.search(file.stem)
+    """Return when the scene was acquired: what a name says, else the file's own tag."""
+    names = [file.stem, product_of(file) or ""]
+    for pattern, name in itertools.product(_TIMES, names):
+        found = pattern.search(name)
         if found:
             parts = found.groups()
             date = "-".join(parts[:_DATE_PARTS])

@@ -2,6 +2,11 @@
 
 Files that differ in the polarisation alone (``scene_vv.tif`` and ``scene_vh.tif``, or the
 measurements of a SAFE folder) are one scene.
+
+A Sentinel-1 product is a folder ``S1A_IW_GRDH_….SAFE`` with ``manifest.safe`` and one TIFF per
+polarisation in ``measurement`` (Sentinel-1 Product Specification, S1-RS-MDA-52-7441): named
+``s1a-iw-grd-vv-START-STOP-ORBIT-TAKE-001.tiff``, in the cloud optimised products of 2023 and later
+``…-001-cog.tiff``, and in some archives of the cloud only ``iw-vv.tiff``.
 """
 
 from __future__ import annotations
@@ -28,8 +33,12 @@ POLARISATIONS = ("vv", "vh", "hh", "hv")
 _POLARISATION = re.compile(r"(?i)(?<![a-z0-9])(vv|vh|hh|hv)(?![a-z0-9])")
 # Sentinel-1 numbers the measurements of a product: -001 is vv, -002 vh.
 _SENTINEL1 = re.compile(
-    r"(?i)^s1[a-z]-(?:iw|ew|wv|s\d)\d?-\w{3}-(?:vv|vh|hh|hv)-.*?(?P<image>-\d{3})$"
+    r"(?i)^s1[a-z]-(?:iw|ew|wv|s\d)\d?-\w{3}-(?:vv|vh|hh|hv)-.*?(?P<image>-\d{3})(?:-cog)?$"
 )
+_MANIFEST = "manifest.safe"
+_MEASUREMENT = "measurement"
+_PACKED = (".zip", ".tar", ".tgz", ".gz", ".7z")
+_DUAL = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +88,13 @@ def is_sentinel1(file: Path) -> bool:
     return _SENTINEL1.match(file.stem) is not None
 
 
+def product_of(file: Path) -> str | None:
+    """Return the name of the Sentinel-1 product that a file is a measurement of, without .SAFE."""
+    folder = file.absolute().parent
+    is_product = folder.name == _MEASUREMENT and _is_product(folder.parent)
+    return folder.parent.name.removesuffix(".SAFE") if is_product else None
+
+
 def polarisation_of(file: Path) -> str | None:
     """Return the polarisation that a file name tells, in lower case."""
     found = _POLARISATION.findall(file.stem)
@@ -91,26 +107,45 @@ def _expanded(source: str) -> Iterator[Path]:
         found = list(_in_folder(path))
         if not found:
             msg = f"source={source} holds no scenes; accepted are {', '.join(SUFFIXES)} and .SAFE"
+            packed = [each for each in sorted(path.iterdir()) if each.suffix.lower() in _PACKED]
+            if packed:
+                msg += f"; {packed[0].name} is packed: unpack it first"
             raise SceneError(msg)
         yield from found
     elif path.is_file():
-        yield path
+        yield from _in_folder(path.parent) if path.name == _MANIFEST else [_unpacked(path)]
     else:
         matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - absolute patterns
         if not matches:
             msg = f"source={source} does not exist, and no file fits it as a pattern"
             raise SceneError(msg)
         for match in map(Path, matches):
-            yield from _in_folder(match) if match.is_dir() else [match]
+            yield from _in_folder(match) if match.is_dir() else [_unpacked(match)]
+
+
+def _unpacked(file: Path) -> Path:
+    """Return the file, unless it is an archive: its tiles would each unpack all before them."""
+    if file.suffix.lower() in _PACKED:
+        msg = f"{file} is packed; unpack it and name the file or the .SAFE folder inside"
+        raise SceneError(msg)
+    return file
+
+
+def _is_product(folder: Path) -> bool:
+    return (folder / _MANIFEST).is_file() or folder.suffix.upper() == ".SAFE"
 
 
 def _in_folder(folder: Path) -> Iterator[Path]:
-    measurement = folder / "measurement"
-    if (folder / "manifest.safe").is_file() or folder.suffix.upper() == ".SAFE":
-        if not measurement.is_dir():
-            msg = f"{folder} holds no folder measurement; it must be a Sentinel-1 product"
+    measurement = folder / _MEASUREMENT
+    if _is_product(folder):
+        images = list(_images(measurement)) if measurement.is_dir() else []
+        if not images:
+            msg = (
+                f"{folder} holds no TIFF in a folder {_MEASUREMENT}; accepted are Sentinel-1"
+                " products of level 1, GRD"
+            )
             raise SceneError(msg)
-        yield from _images(measurement)
+        yield from images
         return
     yield from _images(folder)
     for product in sorted(folder.glob("*.SAFE")):
@@ -129,6 +164,8 @@ def _common_name(file: Path) -> str:
     product = _SENTINEL1.match(stem)
     if product:
         stem = stem[: product.start("image")]
+    elif product_of(file) and polarisation_of(file):  # iw-vv.tiff says too little
+        return str(product_of(file))
     found = list(_POLARISATION.finditer(stem))
     if not found:
         return file.name  # not the stem: scene.tif beside scene.png are two scenes
@@ -146,12 +183,18 @@ def _chosen(
     if None in by_kind:
         return (files[0],), ()
     there = [each for each in POLARISATIONS if each in by_kind]
-    # A single file is taken as it is: it may hold all bands, whatever its name says.
-    kinds = there[: max(1, channels or len(there))] if len(there) > 1 else there
-    if wanted is not None and (len(there) > 1 or len(wanted) > 1):
-        kinds = [each.lower() for each in wanted]
+    # A single file is taken as it is: it may hold all bands, whatever its name says. But each of
+    # Sentinel-1's measurements holds one band.
+    is_measurement = is_sentinel1(files[0]) or product_of(files[0]) is not None
+    is_free = len(there) == 1 and not is_measurement
+    if wanted is None:
+        kinds = there[: max(1, channels or len(there))]
+        if is_measurement:
+            _refuse_half(files[0], kinds, channels)
+    else:
+        kinds = there if is_free and len(wanted) == 1 else [each.lower() for each in wanted]
     missing = [each for each in kinds if each not in by_kind]
-    if missing and len(files) > 1:
+    if missing and not is_free:
         msg = (
             f"{files[0].parent} lacks {', '.join(missing)} of {_common_name(files[0])};"
             f" there are {', '.join(there)}"
@@ -159,6 +202,16 @@ def _chosen(
         raise SceneError(msg)
     kinds = [each for each in kinds if each in by_kind] or there
     return tuple(by_kind[each] for each in kinds), tuple(kinds)
+
+
+def _refuse_half(file: Path, kinds: Sequence[str], channels: int | None) -> None:
+    """Refuse one polarisation for a network of two; of three, it is the gray image it learnt."""
+    if channels == _DUAL and len(kinds) == 1:
+        msg = (
+            f"{file} is {kinds[0]} alone, and the network takes two polarisations;"
+            f" predict.polarisations=[{kinds[0]},{kinds[0]}] shows it the same one twice"
+        )
+        raise SceneError(msg)
 
 
 def _unique(names: list[str], folders: list[str]) -> list[str]:

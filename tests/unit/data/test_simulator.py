@@ -112,9 +112,38 @@ def test_sixteen_bits_hold_sixteen_times_the_amplitude():
     assert wide.max() > 16 * 255
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_decibels_are_ten_logarithms_of_the_power_around_a_sea_of_minus_20():
+    amplitude, level_db = (
+        simulate_image(replace(SHIPS, dtype=dtype), split="train", index=0).pixels
+        for dtype in ("uint16", "float32")
+    )
+    assert level_db.dtype == np.float32
+    clear = (amplitude > 200) & (amplitude < 65535)  # below, whole numbers are too coarse
+    power_db = 20 * np.log10(amplitude[clear] / 640) - 20
+    assert np.abs(power_db - level_db[clear]).max() < 0.05
+    assert level_db.max() > 5
+    empty = replace(SHIPS, classes=("platform",), empty_share=1.0, dtype="float32")
+    assert all(-26 < np.median(image.pixels) < -16.5 for image in train_images(empty, 24))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 def test_zero_is_kept_for_no_data(dtype):
-    assert min(i.pixels.min() for i in train_images(replace(SETTINGS, dtype=dtype), 4)) >= 1
+    images = train_images(replace(SETTINGS, dtype=dtype), 4)
+    assert all((image.pixels != 0).all() for image in images)
+
+
+def test_images_of_decibels_are_tiffs_that_the_truth_names(tmp_path):
+    settings = replace(SETTINGS, dtype="float32", scene_size_px=128)
+    simulate_dataset(settings, tmp_path / "made")
+    truth = COCO(tmp_path / "made" / "val.json")
+    names = [image["file_name"] for image in truth.dataset["images"]]
+    assert names == ["val_000000.tif", "val_000001.tif"]
+    pixels = read_image(tmp_path / "made" / "val" / "images" / names[1])
+    expected = simulate_image(settings, split="val", index=1).pixels
+    assert np.array_equal(pixels[:, :, 0], expected)
+    with rasterio.open(tmp_path / "made" / "scene.tif") as scene:
+        assert (scene.dtypes[0], scene.nodata) == ("float32", 0)
+        assert scene.read(1).min() < -20
 
 
 # --- Truth -----------------------------------------------------------------------------------
@@ -175,6 +204,17 @@ def test_every_image_of_a_single_class_has_one_to_max_objects_of_it(class_name):
     for image in train_images(settings, 6):
         assert 1 <= len(image.objects) <= 3
         assert {each.class_name for each in image.objects} == {class_name}
+
+
+def test_large_pixels_can_show_ships_as_short_as_they_are():
+    settings = replace(SHIPS, pixel_m=30.0, shortest_px=3.0, image_size_px=128)
+    lengths = [
+        np.linalg.norm(np.subtract(found.polygon[1], found.polygon[0])) - 1
+        for image in train_images(settings, 24)
+        for found in image.objects
+    ]
+    assert 2.9 < min(lengths) < 4
+    assert 9 < max(lengths) < 11.1  # 330 m
 
 
 @pytest.mark.parametrize("pixel_m", [3.0, 10.0])
@@ -371,6 +411,18 @@ def test_a_dataset_of_other_settings_is_refused_and_says_which(dataset):
         simulate_dataset(replace(SETTINGS, seed=8, looks=1.0), dataset)
 
 
+def test_a_dataset_from_before_a_setting_was_there_is_used_as_it_is(tmp_path):
+    small = replace(SETTINGS, classes=("ship",), image_size_px=64, scene_size_px=0)
+    simulate_dataset(small, tmp_path / "made")
+    record = tmp_path / "made" / "settings.json"
+    known = json.loads(record.read_text())
+    assert known.pop("shortest_px") == 8.0
+    record.write_text(json.dumps(known))
+    simulate_dataset(small, tmp_path / "made", progress=lambda *_: pytest.fail("made again"))
+    with pytest.raises(DatasetError, match=r"other settings \(shortest_px\)"):
+        simulate_dataset(replace(small, shortest_px=4.0), tmp_path / "made")
+
+
 def test_a_folder_with_other_files_is_refused_and_untouched(tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(DatasetError, match=r"no simulated dataset \(no settings\.json\)"):
@@ -400,7 +452,8 @@ def test_an_empty_folder_is_filled(tmp_path):
         ({"classes": ()}, r"classes=\[\] must name some of ship"),
         ({"classes": ("ship", "ship")}, "each once"),
         ({"classes": ("submarine",)}, "'submarine'.* must name some of ship"),
-        ({"dtype": "float32"}, "dtype='float32' must be one of uint8, uint16"),
+        ({"dtype": "float64"}, "dtype='float64' must be one of uint8, uint16, float32"),
+        ({"shortest_px": 2.0}, "shortest_px=2.0 must lie from 3 to 32"),
         ({"max_objects": 0}, "max_objects=0 must lie from 1"),
         ({"class_weights": (1.0,)}, "class_weights=.1.0. must hold a number"),
     ],

@@ -55,8 +55,7 @@ def write_scene(tmp_path):
             count=bands.shape[0],
             height=bands.shape[1],
             width=bands.shape[2],
-            dtype=bands.dtype,
-            **settings,
+            **{"dtype": bands.dtype} | settings,
         ) as raster:
             raster.write(bands)
         return path

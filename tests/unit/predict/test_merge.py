@@ -121,6 +121,41 @@ def test_classes_do_not_compete():
     assert len(merge_tiles(found, plan, rule=MergeRule.interior_nms, overlap=0.5)) == 2
 
 
+# One place, two names: a better ship, a platform a little larger; a ship in a large harbour.
+ONE_PLACE = [[100, 100, 120, 110], [98, 99, 121, 113], [150, 90, 160, 100], [120, 60, 250, 190]]
+
+
+@pytest.mark.parametrize(
+    ("across_classes", "kept"), [(False, [0, 1, 2, 3]), (True, [0, 2, 3])], ids=["each", "across"]
+)
+@pytest.mark.parametrize("rule", RULES)
+def test_one_object_under_two_classes_keeps_the_better_where_asked(rule, across_classes, kept):
+    found, plan = tiles_of((0, (ONE_PLACE, [0.9, 0.8, 0.7, 0.6], [0, 1, 0, 2])))
+    merged = merge_tiles(found, plan, rule=rule, overlap=0.5, across_classes=across_classes)
+    assert merged.boxes.tolist() == [ONE_PLACE[index] for index in kept]
+
+
+@pytest.mark.parametrize(("nested", "kept"), [(None, [0, 1, 2, 3]), (0.8, [0, 2, 3])])
+@pytest.mark.parametrize("turned", [False, True], ids=["the whole better", "the part better"])
+def test_a_part_of_an_object_beside_the_whole_goes_where_asked(nested, kept, turned):
+    """Neither another class inside goes, nor what lies inside by half."""
+    boxes = [[100, 100, 117, 108], [99, 101, 107, 107], [101, 101, 108, 107], [113, 100, 121, 108]]
+    kinds = [0, 0, 1, 0]
+    scores = [0.8, 0.9, 0.7, 0.6] if turned else [0.9, 0.8, 0.7, 0.6]
+    found, plan = tiles_of((0, (boxes, scores, kinds)))
+    merged = merge_tiles(found, plan, rule=MergeRule.interior_nms, overlap=0.5, nested=nested)
+    if turned:
+        kept = [each for each in ([1, 0, 2, 3] if nested is None else [1, 2, 3])]
+    assert merged.boxes.tolist() == [boxes[index] for index in kept]
+
+
+def test_what_lost_to_a_better_class_hides_nothing_itself():
+    chain = [[100, 100, 120, 110], [108, 100, 128, 110], [116, 100, 136, 110]]
+    found, plan = tiles_of((0, (chain, [0.9, 0.8, 0.7], [0, 1, 0])))
+    merged = merge_tiles(found, plan, rule=MergeRule.interior_nms, overlap=0.5, across_classes=True)
+    assert merged.boxes.tolist() == [chain[0], chain[2]]
+
+
 def test_neighbours_in_one_tile_do_not_compete():
     found, plan = tiles_of((0, ([[100, 100, 120, 120], [101, 101, 121, 121]], [0.9, 0.8], [0, 0])))
     assert len(merge_tiles(found, plan, rule=MergeRule.interior_nms, overlap=0.5)) == 2

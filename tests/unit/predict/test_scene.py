@@ -116,6 +116,14 @@ def test_complex_pixels_are_refused(write_scene):
         opened(write_scene("slc.tif", np.zeros((40, 60), np.complex64)))
 
 
+def test_single_look_complex_products_are_refused_with_what_to_take(write_scene):
+    """They store pairs of 16-bit integers, which NumPy has no type for."""
+    pixels = np.zeros((40, 60), np.complex64)
+    name = "s1a-iw1-slc-vv-20210105t135116-20210105t135141-036018-043849-004.tiff"
+    with pytest.raises(SceneError, match=r"stores complex_int16; .* take the GRD product"):
+        opened(write_scene(name, pixels, dtype="complex_int16"))
+
+
 def test_an_affine_scene_lies_where_pyproj_puts_it(write_scene, sea):
     header = opened(write_scene("scene.tif", sea(40, 60))).header
     expected = pyproj.Proj("EPSG:32611")(377000 + 10 * 12.5, 3739000 - 10 * 30.5, inverse=True)
@@ -151,6 +159,35 @@ def test_control_points_of_sentinel1_name_centres_of_pixels(write_scene, sea):
     assert centre == pytest.approx(plain.georeference.to_lonlat(np.array([100.0, 50.0])), abs=1e-9)
     assert product.time == "2021-01-05T13:51:16Z"
     assert product.bands == ("vv",)
+
+
+@pytest.mark.parametrize("kind", ["Area", "Point"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "s1a-iw-grd-vv-20210105t135116-20210105t135141-036018-043849-001-cog.tiff",
+        "P/measurement/iw-vv.tiff",
+    ],
+)
+def test_control_points_of_other_products_are_not_shifted_twice(write_scene, sea, name, kind):
+    """GDAL adds the half pixel itself where the file says that its pixels are points."""
+    path = write_scene(name, sea(400, 600), transform=None, crs=None)
+    with rasterio.open(path, "r+") as raster:
+        raster.update_tags(AREA_OR_POINT=kind, TIFFTAG_IMAGEDESCRIPTION="Sentinel-1A IW GRD HR L1")
+        raster.gcps = (control_points(400, 600), rasterio.CRS.from_epsg(4326))
+    with rasterio.open(path) as raster:
+        stored = raster.gcps[0]
+    shift = 0.5 if kind == "Area" else 0.0
+    found = opened(path).header.georeference.to_lonlat(
+        np.array([[point.col + shift, point.row + shift] for point in stored])
+    )
+    assert found == pytest.approx(np.array([[point.x, point.y] for point in stored]), abs=1e-7)
+
+
+def test_the_time_of_a_measurement_of_a_short_name_is_its_products(write_scene, sea):
+    folder = "S1A_IW_GRDH_1SDV_20210105T135116_20210105T135141_036018_043849_6BC8.SAFE"
+    path = write_scene(f"{folder}/measurement/iw-vv.tiff", sea(40, 60))
+    assert opened(path).header.time == "2021-01-05T13:51:16Z"
 
 
 @pytest.mark.parametrize(

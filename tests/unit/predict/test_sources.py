@@ -5,8 +5,6 @@ import pytest
 from sar_experiments.errors import SceneError
 from sar_experiments.predict.sources import find_scenes
 
-S1 = "s1a-iw-grd-{}-20210105t135116-20210105t135141-036018-043849-{}.tiff"
-
 
 @pytest.fixture
 def touch(tmp_path):
@@ -58,17 +56,85 @@ def test_polarisations_can_be_chosen_in_any_order(touch):
         find_scenes(str(folder), polarisations=["hh"])
 
 
-@pytest.mark.parametrize("source", ["P.SAFE", "P.SAFE/measurement", "."])
-def test_a_sentinel1_product_is_one_scene(touch, source):
-    measurement = "P.SAFE/measurement"
-    folder = touch(
-        "P.SAFE/manifest.safe",
-        f"{measurement}/{S1.format('vh', '002')}",
-        f"{measurement}/{S1.format('vv', '001')}",
-    )
-    (scene,) = find_scenes(str(folder / source))
+PRODUCT = "S1A_IW_GRDH_1SDV_20210105T135116_20210105T135141_036018_043849_6BC8"
+START = "20210105t135116-20210105t135141-036018-043849"
+
+
+@pytest.fixture
+def product(touch):
+    """A product's files by the Sentinel-1 Product Specification; returns the folder it lies in."""
+
+    def make(folder, measurement, *pols):
+        names = [measurement.format(pol, number) for number, pol in enumerate(pols, start=1)]
+        annotations = [name.replace(".tiff", ".xml") for name in names]
+        return touch(
+            f"{folder}/manifest.safe",
+            *(f"{folder}/measurement/{name}" for name in names),
+            *(f"{folder}/annotation/{name}" for name in annotations),
+            *(f"{folder}/annotation/calibration/calibration-{name}" for name in annotations),
+            *(f"{folder}/annotation/calibration/noise-{name}" for name in annotations),
+            f"{folder}/preview/quick-look.png",
+            f"{folder}/preview/map-overlay.kml",
+            f"{folder}/support/s1-level-1-measurement.xsd",
+        )
+
+    return make
+
+
+GRD = f"s1a-iw-grd-{{}}-{START}-{{:03d}}.tiff"
+COG = f"s1a-iw-grd-{{}}-{START}-{{:03d}}-cog.tiff"
+
+
+@pytest.mark.parametrize("source", ["", "measurement", "manifest.safe", "..", "../*.SAFE"])
+@pytest.mark.parametrize(
+    ("folder", "measurement"), [(f"{PRODUCT}.SAFE", GRD), (f"{PRODUCT}_COG.SAFE", COG)]
+)
+def test_a_sentinel1_product_is_one_scene(product, folder, measurement, source):
+    """Its preview and annotations are none, whatever it is reached by."""
+    (scene,) = find_scenes(f"{product(folder, measurement, 'vv', 'vh') / folder}/{source}")
     assert scene.polarisations == ("vv", "vh")
-    assert scene.name == "s1a-iw-grd-20210105t135116-20210105t135141-036018-043849"
+    assert [file.name for file in scene.files] == [
+        measurement.format("vv", 1), measurement.format("vh", 2)
+    ]  # fmt: skip
+    assert scene.name == f"s1a-iw-grd-{START}"
+
+
+def test_measurements_that_archives_gave_short_names_are_called_by_their_product(product):
+    folder = product(PRODUCT, "iw-{}.tiff", "vv", "vh")
+    (scene,) = find_scenes(str(folder / PRODUCT))
+    assert (scene.name, scene.polarisations) == (PRODUCT, ("vv", "vh"))
+
+
+def test_each_swath_of_a_product_is_a_scene(product):
+    swaths = f"s1a-iw{{1}}-slc-{{0}}-{START}-{{1:03d}}.tiff"
+    folder = product("P.SAFE", swaths, "vv", "vv", "vv")
+    assert [each.name for each in find_scenes(str(folder))] == [
+        f"s1a-iw{number}-slc-{START}" for number in (1, 2, 3)
+    ]
+
+
+def test_a_product_that_lacks_a_polarisation_is_refused(product):
+    folder = product("P.SAFE", GRD, "vv")
+    with pytest.raises(SceneError, match=r"vv alone, and .* predict\.polarisations=\[vv,vv\]"):
+        find_scenes(str(folder), channels=2)
+    with pytest.raises(SceneError, match=r"lacks vh of s1a-iw-grd-.*; there are vv"):
+        find_scenes(str(folder), polarisations=["vh"], channels=1)
+    (twice,) = find_scenes(str(folder), polarisations=["vv", "vv"], channels=2)
+    assert [file.name for file in twice.files] == [GRD.format("vv", 1)] * 2
+    assert [len(find_scenes(str(folder), channels=n)[0].files) for n in (1, 3)] == [1, 1]
+
+
+def test_a_single_file_that_is_no_product_may_hold_all_bands(touch):
+    folder = touch("p_vv.tif")
+    (scene,) = find_scenes(str(folder), polarisations=["vh"], channels=2)
+    assert [file.name for file in scene.files] == ["p_vv.tif"]
+
+
+@pytest.mark.parametrize("source", ["", "*.zip", f"{PRODUCT}.SAFE.zip"])
+def test_a_packed_product_is_refused_with_what_to_do(touch, source):
+    folder = touch(f"{PRODUCT}.SAFE.zip")
+    with pytest.raises(SceneError, match=r"SAFE\.zip is packed[:;] unpack it"):
+        find_scenes(f"{folder}/{source}")
 
 
 def test_images_of_one_name_keep_apart(touch):
@@ -87,7 +153,8 @@ def test_what_is_not_there_is_refused(tmp_path, source, sentence):
         find_scenes(str(tmp_path / source))
 
 
-def test_a_product_without_measurements_is_refused(touch):
-    folder = touch("P.SAFE/manifest.safe")
-    with pytest.raises(SceneError, match="no folder measurement"):
+@pytest.mark.parametrize("others", [[], ["P.SAFE/measurement/s1a-wv-ocn-vv-001.nc"]])
+def test_a_product_without_images_is_refused(touch, others):
+    folder = touch("P.SAFE/manifest.safe", *others)
+    with pytest.raises(SceneError, match=r"no TIFF in a folder measurement; .* level 1, GRD"):
         find_scenes(str(folder / "P.SAFE"))
