@@ -27,6 +27,7 @@ _MARGIN_DEG = 0.05
 _EDGE_POINTS = 9  # of each side of a tile or scene: it may be bent on the map
 _EDGE_DEG = 0.02  # longest straight piece of a coast
 _DEG_PER_M = 1 / 111_000
+_UNREADABLE = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError)  # a cut one: layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def _shapes(path: Path, bounds: tuple[float, float, float, float]) -> list[Any]:
         to_file = pyproj.Transformer.from_crs(WGS84, crs, always_xy=True)
         box = to_file.transform_bounds(*bounds, densify_pts=21)
         *_, geometries, _ = pyogrio.raw.read(path, columns=[], bbox=box)
-    except (pyogrio.errors.DataSourceError, pyproj.exceptions.ProjError, ValueError) as error:
+    except (*_UNREADABLE, pyproj.exceptions.ProjError, ValueError) as error:
         msg = f"{path} cannot be read as a vector file: {error}"
         raise SceneError(msg) from error
     shapes = [each for each in shapely.from_wkb(geometries) if each is not None]

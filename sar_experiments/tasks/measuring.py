@@ -148,7 +148,15 @@ def found_in(
     )
     hidden = not sys.stdout.isatty() or not comm.is_main_process()
     total = -(-len(part.samples) // comm.get_world_size())
-    with tqdm(desc=f"evaluate {part.name}", total=total, disable=hidden, leave=False) as bar:
+    with tqdm(
+        desc=f"evaluate {part.name}",
+        total=total,
+        unit="image",
+        file=sys.stdout,  # standard error is the log file
+        disable=hidden,
+        dynamic_ncols=True,
+        leave=False,
+    ) as bar:
 
         def on_image() -> bool:
             bar.update()

@@ -14,7 +14,7 @@ from sar_experiments.predict.pictures import write_pictures
 from sar_experiments.predict.runner import SceneFailure, ScenePrediction, predict, with_tile_sizes
 from sar_experiments.predict.sources import find_scenes
 from sar_experiments.tasks.detectors import choose_detector
-from sar_experiments.tasks.progress import progress_bar
+from sar_experiments.tasks.progress import counted, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,9 +96,9 @@ def _write(
     written = write_outputs(done, folder, outputs=config.predict.outputs) if done else []
     counts = _counts(done)
     logger.info(
-        "found %d objects in %d scenes, filtered %d",
-        counts["objects"],
-        len(done),
+        "found %s in %s, filtered %d",
+        counted(int(counts["objects"] or 0), "object"),
+        counted(len(done), "scene"),
         counts["filtered"],
     )
     if "overview" in config.predict.outputs and done:
@@ -136,14 +136,13 @@ def _say(prediction: ScenePrediction) -> None:
     kinds = Counter(each.class_name for each in prediction.objects)
     found = ", ".join(f"{count} {name}" for name, count in kinds.most_common()) or "nothing"
     logger.info(
-        "%s: %d x %d px, bands %s, %s; %d tiles seen, %d without data, %d on land; found %s,"
-        " filtered %d",
+        "%s: %d x %d px, bands %s, %s; %s seen, %d without data, %d on land; found %s, filtered %d",
         header.name,
         header.width,
         header.height,
         "+".join(header.bands),
         where,
-        tiles.seen,
+        counted(tiles.seen, "tile"),
         tiles.no_data,
         tiles.hidden,
         found,

@@ -60,7 +60,7 @@ def test_a_scene_becomes_maps_tables_and_a_picture(predicted):
     frame = geopandas.read_file(folder / "detections.geojson")
     assert len(frame) == result["metrics"]["objects"] > 0
     assert result["metrics"]["tiles_no_data"] > 0
-    assert f"found {len(frame)} objects in 1 scenes" in output
+    assert f"found {len(frame)} objects in 1 scene," in output
     assert "EPSG:32633, 10 x 10 m" in output
     assert "Traceback" not in output
 
