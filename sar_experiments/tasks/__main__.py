@@ -39,7 +39,7 @@ def run(config: Config, folder: Path, interruption: Interruption) -> Ending:
     """Run the task, in this process or in one for each GPU."""
     if config.task.module is not None:  # a user's own; it loads what it needs
         return Ending(int(_users_task(config.task.module).run(config, folder, interruption)))
-    if config.runtime is Runtime.torch:
+    if _needs_torch(config):
         importlib.import_module("sar_experiments.tasks.device").load_libraries()
     count = processes(config)
     if count == 1:
@@ -51,10 +51,16 @@ def run(config: Config, folder: Path, interruption: Interruption) -> Ending:
 
 def run_task(config: Config, folder: Path, interruption: Interruption) -> int:
     """Run the task in this process and return its exit code."""
-    if config.runtime is Runtime.torch:
+    if _needs_torch(config):
         importlib.import_module("sar_experiments.tasks.device").prepare_device(config)
     task = importlib.import_module(f"sar_experiments.tasks.{config.task.name}")
     return int(task.run(config, folder, interruption))
+
+
+def _needs_torch(config: Config) -> bool:
+    """Tell whether PyTorch is used: loading it costs seconds and 600 MB."""
+    is_classic = config.model.cfar is not None and config.task.name in ("predict", "serve")
+    return config.runtime is Runtime.torch and not is_classic
 
 
 def log_to(folder: Path, rank: int = 0) -> None:

@@ -46,6 +46,15 @@ def command(data_folder):
 
 
 @pytest.fixture(scope="session")
+def without_torch(tmp_path_factory):
+    """An environment in which importing PyTorch or Detectron2 fails."""
+    site = tmp_path_factory.mktemp("site")
+    for name in ("torch", "detectron2"):
+        (site / f"{name}.py").write_text(f"raise ImportError('{name} must not be imported')")
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(site)}
+
+
+@pytest.fixture(scope="session")
 def call(command, tmp_path_factory):
     """Run the command line to its end; returns the finished process with its output."""
     elsewhere = tmp_path_factory.mktemp("cwd")

@@ -19,15 +19,6 @@ def exported(trained, call, tmp_path_factory):
     return folder, process.stdout
 
 
-@pytest.fixture(scope="module")
-def without_torch(tmp_path_factory):
-    """An environment in which importing PyTorch or Detectron2 fails."""
-    site = tmp_path_factory.mktemp("site")
-    for name in ("torch", "detectron2"):
-        (site / f"{name}.py").write_text(f"raise ImportError('{name} must not be imported')")
-    return {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(site)}
-
-
 def boxes_of(folder):
     records = json.loads((folder / "detections_coco.json").read_text())["annotations"]
     return sorted((*each["bbox"], each["score"], each["category_id"]) for each in records)
