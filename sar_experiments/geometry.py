@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pyproj
 from numpy.typing import NDArray
-from scipy.interpolate import LinearNDInterpolator
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 Points = NDArray[np.float64]
 """(..., 2): x, y in pixels, or longitude, latitude in degrees."""
@@ -139,7 +138,7 @@ class ControlPoints:
         self._weights = np.linalg.lstsq(terms, in_space, rcond=None)[0]
         rest = in_space - terms @ self._weights
         is_met = bool(np.abs(rest).max() < _NOTHING_M)
-        self._rest = None if is_met else LinearNDInterpolator(scaled, rest)
+        self._rest = None if is_met else _interpolator(scaled, rest)
 
     def to_lonlat(self, points: Points) -> Points:
         """Return longitude and latitude; see GeoTransform."""
@@ -155,6 +154,13 @@ class ControlPoints:
     def _scaled(self, pixels: Points) -> Points:
         scaled: Points = (pixels - self._middle) / self._reach
         return scaled
+
+
+def _interpolator(points: Points, values: Points) -> Callable[[Points], Points]:
+    from scipy.interpolate import LinearNDInterpolator  # late: 25 MB, for control points alone
+
+    found: Callable[[Points], Points] = LinearNDInterpolator(points, values)
+    return found
 
 
 def wrapped(longitude: NDArray[np.float64]) -> NDArray[np.float64]:

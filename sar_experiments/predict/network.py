@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from detectron2.evaluation import inference_context
 
 from sar_experiments.data.chip import Chip, resized
 from sar_experiments.detections import Detections
@@ -24,7 +23,7 @@ class NetworkDetector:
     """Tiles through radiometry and network; the same object serves every scene.
 
     Attributes:
-        model: Detectron2 model, weights loaded.
+        model: Detectron2 model, weights loaded, in evaluation mode.
         radiometry: That of the training.
         classes: Names of the network's outputs.
         scale: Factor by which tiles are enlarged for the network.
@@ -42,7 +41,6 @@ class NetworkDetector:
         inputs = [self._input(tile) for tile in tiles]
         device = next(self.model.parameters()).device.type
         with (
-            inference_context(self.model),
             torch.inference_mode(),
             torch.autocast(device, self.autocast, enabled=self.autocast is not None),
         ):

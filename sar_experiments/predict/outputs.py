@@ -10,7 +10,6 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyogrio
 import shapely
 from shapely.geometry import mapping
 
@@ -282,6 +281,8 @@ def _csv(rows: Sequence[tuple[SceneObject, dict[str, Any]]]) -> str:
 def _write_geopackage(
     path: Path, layers: dict[str, Sequence[tuple[SceneObject, dict[str, Any]]]]
 ) -> None:
+    import pyogrio  # late: it loads GeoPandas where that is installed, 70 MB
+
     unfinished = path.with_name(f".{path.stem}.{os.getpid()}.gpkg")
     unfinished.unlink(missing_ok=True)
     try:

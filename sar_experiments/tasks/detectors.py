@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from sar_experiments import run_folder
 from sar_experiments.config import to_plain
 from sar_experiments.errors import SceneError
-from sar_experiments.tasks.cfar import make_cfar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -146,6 +145,8 @@ def best_score(checkpoint: Path) -> float | None:
 
 
 def _cfar(config: Config) -> Choice:
+    from sar_experiments.tasks.cfar import make_cfar  # late: SciPy's distributions are 18 MB
+
     assert config.model.cfar is not None
     classes = tuple(config.usecase.classes or (config.model.cfar.class_name or BRIGHT,))
     settings = {name: to_plain(config)[name] for name in ("model", "radiometry", "usecase")}

@@ -7,11 +7,13 @@ import os
 from typing import TYPE_CHECKING
 
 from sar_experiments import run_folder
-from sar_experiments.config import Device, processes
+from sar_experiments.config import Device, Precision, processes
 from sar_experiments.cores import usable_cores
 from sar_experiments.errors import HardwareError
 
 if TYPE_CHECKING:
+    import torch
+
     from sar_experiments.config import Config
 
 
@@ -59,3 +61,23 @@ def prepare_device(config: Config) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         on_cuda = config.hardware.device is Device.cuda
         torch.use_deterministic_algorithms(True, warn_only=on_cuda)
+
+
+def autocast_dtype(config: Config) -> torch.dtype | None:
+    """Return the type of the forward pass, or None for float32.
+
+    Raises:
+        HardwareError: bf16 was asked for and this GPU has none.
+    """
+    import torch
+
+    wanted = config.hardware.precision
+    if config.hardware.device is not Device.cuda or wanted is Precision.fp32:
+        return None
+    has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    if wanted is Precision.bf16 and not has_bf16:
+        msg = "hardware.precision=bf16, but this GPU has no bf16; accepted are fp16 and fp32"
+        raise HardwareError(msg)
+    if wanted is Precision.fp16:
+        return torch.float16
+    return torch.bfloat16 if has_bf16 else None

@@ -20,7 +20,7 @@ from sar_experiments.tasks.detectors import (
     same_detector,
     scale_of,
 )
-from sar_experiments.tasks.train import autocast_dtype
+from sar_experiments.tasks.device import autocast_dtype
 from sar_experiments.tasks.trained import as_trained, overrides_of
 
 logger = logging.getLogger(__name__)

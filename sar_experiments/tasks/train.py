@@ -13,7 +13,6 @@ from sar_experiments import ranks, run_folder
 from sar_experiments.config import (
     Config,
     Device,
-    Precision,
     Prune,
     SolverConfig,
     to_plain,
@@ -21,10 +20,10 @@ from sar_experiments.config import (
 )
 from sar_experiments.data import parts as data_parts
 from sar_experiments.data.loader import class_frequencies, repeat_factors, train_loader
-from sar_experiments.errors import HardwareError
 from sar_experiments.exit_codes import DONE, INTERRUPTED
 from sar_experiments.model import build, weights
 from sar_experiments.pruning import Pruning, is_of_sweep
+from sar_experiments.tasks.device import autocast_dtype
 from sar_experiments.tasks.measuring import measure_parts, sar_mapper, validation
 from sar_experiments.tasks.parts import CHECK_TABLE, load_parts, usable_parts, workers
 from sar_experiments.tasks.statistics import name_other_radiometry, with_statistics
@@ -192,20 +191,6 @@ def pruning_of(config: Config, folder: Path) -> Pruning | None:
             )
         return None
     return Pruning(folder, config.evaluation.metric, sweep.prune_min_runs, sweep.prune_min_step)
-
-
-def autocast_dtype(config: Config) -> torch.dtype | None:
-    """Return the type of the forward pass, or None for float32."""
-    wanted = config.hardware.precision
-    if config.hardware.device is not Device.cuda or wanted is Precision.fp32:
-        return None
-    has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    if wanted is Precision.bf16 and not has_bf16:
-        msg = "hardware.precision=bf16, but this GPU has no bf16; accepted are fp16 and fp32"
-        raise HardwareError(msg)
-    if wanted is Precision.fp16:
-        return torch.float16
-    return torch.bfloat16 if has_bf16 else None
 
 
 def _say_plan(config: Config, cfg: Any) -> None:  # noqa: ANN401 - yacs
