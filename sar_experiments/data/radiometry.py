@@ -89,6 +89,11 @@ class Radiometry:
         scaled[~has_data] = 0.0
         return np.asarray(scaled, dtype=np.float32)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether a pixel is encoded alike whatever window of an image it is seen in."""
+        return self.low is not None and self.high is not None and not self.lee_filter_px
+
     def valid(self, pixels: Image, *, nodata: float | None = None) -> NDArray[np.bool_]:
         """Return (H, W, C): False where there is no data."""
         valid = np.ones(pixels.shape, dtype=bool)

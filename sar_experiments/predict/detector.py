@@ -27,11 +27,13 @@ class Tile:
             nothing, NaN included.
         valid: (H, W), False where any band has no data.
         window: Where in the scene, H by W.
+        scene: Its name: tiles of one scene share what their windows share.
     """
 
     pixels: NDArray[Any]
     valid: NDArray[np.bool_]
     window: Window
+    scene: str = ""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -82,7 +84,9 @@ class TileDetector(Protocol):
         """Return the detections of each tile, in pixels of the tile.
 
         Args:
-            tiles: Of one scene, of equal size, each with at least one valid pixel.
+            tiles: Of equal size, each with at least one valid pixel; where they are of one scene,
+                neighbours. Results may depend on which tiles come together, by what a detector
+                sees of a tile's surroundings.
         """
         ...
 

@@ -8,6 +8,7 @@ batch, so that the same call again goes on from there.
 from __future__ import annotations
 
 import logging
+import sys
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -20,15 +21,16 @@ from sar_experiments.errors import SarError, SceneError
 from sar_experiments.predict.masks import MaskFile, Masks
 from sar_experiments.predict.merge import merge_tiles
 from sar_experiments.predict.objects import SceneObject, describe
-from sar_experiments.predict.scene import Scene, bound_cache
+from sar_experiments.predict.scene import CACHE_BYTES, Scene, bound_cache
 from sar_experiments.predict.tile_log import TileLog
-from sar_experiments.predict.tiling import TilePlan, plan_tiles
+from sar_experiments.predict.tiling import TilePlan, in_blocks, plan_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from sar_experiments.config import PredictConfig
     from sar_experiments.detections import Detections
+    from sar_experiments.geometry import Window
     from sar_experiments.predict.detector import DetectorFactory, SceneHeader, Tile, TileDetector
     from sar_experiments.predict.sources import SceneFiles
 
@@ -94,6 +96,7 @@ def predict(  # noqa: PLR0913 - what is read, by what, how, and who is told
     log: Path | None = None,
     identity: str = "",
     native_px: int | None = None,
+    grid_px: int = 1,
     on_tiles: Callable[[int, int], None] = lambda _done, _total: None,
     is_interrupted: Callable[[], bool] = lambda: False,
 ) -> Iterator[ScenePrediction | SceneFailure]:
@@ -110,6 +113,7 @@ def predict(  # noqa: PLR0913 - what is read, by what, how, and who is told
             the caller removes it once the results are safe.
         identity: Names the detector, so that a log of another one is not gone on from.
         native_px: Tile size that suits the detector, where the settings leave it open.
+        grid_px: On which tiles had better begin for the detector; see ``plan_tiles``.
         on_tiles: Called with the tiles done and in all, of all scenes.
         is_interrupted: Asked between batches; True ends the iteration early, the log kept.
 
@@ -119,10 +123,12 @@ def predict(  # noqa: PLR0913 - what is read, by what, how, and who is told
     """
     bound_cache()
     settings = with_tile_sizes(settings, native_px)
-    jobs = [_job(number, each, settings, nodata) for number, each in enumerate(scenes)]
-    tile_log = TileLog(log, _identity(jobs, settings, min_score, identity))
+    jobs = [_job(number, each, settings, nodata, grid_px) for number, each in enumerate(scenes)]
+    tile_log = TileLog(log, _identity(jobs, settings, min_score, f"{identity} {grid_px}"))
     for (number, tile), found in tile_log.done.items():
         jobs[number].found[tile] = found
+    for job in jobs:
+        job.forget_torn_blocks()
     pipeline = _Pipeline(jobs, detector_for, settings, min_score, tile_log)
     total = sum(len(job.plan) for job in jobs)
     if tile_log.done:
@@ -162,6 +168,7 @@ class _Job:
         scene: Opened.
         plan: Its tiles.
         masks: None where none are asked for.
+        blocks: Neighbouring tiles that go through the detector together.
         hidden: Tiles on land.
         found: Tile -> detections in pixels of the tile, None without data; hidden ones count.
         classes: Of the detector, once it was made.
@@ -171,18 +178,35 @@ class _Job:
     number: int
     scene: Scene
     plan: list[TilePlan]
+    blocks: list[list[int]]
     masks: Masks | None
     hidden: frozenset[int]
     found: dict[int, Detections | None] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     failure: str = ""
 
+    def __post_init__(self) -> None:
+        self.block_of = {index: block for block in self.blocks for index in block}
+
     @property
     def is_done(self) -> bool:
         return bool(self.failure) or len(self.found) == len(self.plan)
 
+    def forget_torn_blocks(self) -> None:
+        """Forget tiles whose block is not finished: it goes through the detector as a whole."""
+        for block in self.blocks:
+            if any(index not in self.found for index in block):
+                for index in set(block) - self.hidden:
+                    self.found.pop(index, None)
 
-def _job(number: int, source: SceneFiles, settings: PredictConfig, nodata: float | None) -> _Job:
+
+def _job(
+    number: int,
+    source: SceneFiles,
+    settings: PredictConfig,
+    nodata: float | None,
+    grid_px: int,
+) -> _Job:
     scene = Scene(source, bands=settings.bands, nodata=nodata)
     scene.close()  # of thousands of images only those under way stay open
     header = scene.header
@@ -191,14 +215,23 @@ def _job(number: int, source: SceneFiles, settings: PredictConfig, nodata: float
         width=header.width,
         tile_px=settings.tile_px or FALLBACK_TILE_PX,
         overlap_px=settings.overlap_px or 0,
+        grid_px=grid_px,
     )
     masks = _masks(header, settings)
     hidden: frozenset[int] = frozenset()
     if masks is not None:
         hidden = frozenset(i for i, tile in enumerate(plan) if masks.hide(tile.window))
-    job = _Job(number, scene, plan, masks, hidden)
+    blocks = in_blocks(plan, settings.batch_size, highest=_highest(scene, plan[0].window))
+    job = _Job(number, scene, plan, blocks, masks, hidden)
     job.found.update(dict.fromkeys(hidden))
     return job
+
+
+def _highest(scene: Scene, window: Window) -> int:
+    """Return how many rows of tiles a block may have, so that no strip is decoded twice."""
+    if not scene.strip_row_bytes:
+        return sys.maxsize
+    return max(1, CACHE_BYTES // 2 // (scene.strip_row_bytes * window.height))
 
 
 def _masks(header: SceneHeader, settings: PredictConfig) -> Masks | None:
@@ -251,7 +284,15 @@ class _Pipeline:
         yield  # scenes that an earlier process finished
         batch: list[tuple[_Job, int, Tile]] = []
         detector: TileDetector | None = None
+        block: list[int] = []
         for job, index, tile in self._tiles(is_interrupted):
+            # A batch holds whole blocks: neighbours come together, and the same way each time.
+            is_next = block is not job.block_of[index]
+            block = job.block_of[index]
+            if is_next and len(batch) + len(block) > self.settings.batch_size:
+                self._detect(detector, batch)
+                batch = []
+                yield
             if not tile.valid.any():
                 self._record([(job, index, None)])
                 yield
@@ -265,10 +306,6 @@ class _Pipeline:
                 continue
             detector = wanted
             batch.append((job, index, tile))
-            if len(batch) == self.settings.batch_size:
-                self._detect(detector, batch)
-                batch = []
-                yield
         self._detect(detector, batch)
         yield
 
@@ -279,7 +316,8 @@ class _Pipeline:
         todo = (
             (job, index)
             for job in self.jobs
-            for index in range(len(job.plan))
+            for block in job.blocks
+            for index in block
             if index not in job.found
         )
         with ThreadPoolExecutor(self.settings.readers, "reader") as pool:

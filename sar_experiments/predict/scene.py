@@ -74,6 +74,8 @@ class Scene:
     Attributes:
         header: What is known of it.
         block_bytes: Size of the largest piece that is decoded at once.
+        strip_row_bytes: Size of a row of pixels, all bands, where files are decoded in strips as
+            wide as the scene; 0 where in tiles.
 
     Raises:
         SceneError: A file is missing, cannot be read, or does not fit the others.
@@ -96,6 +98,7 @@ class Scene:
         self._has_mask = [_has_mask(raster) for raster in rasters]
         self.header = _header(source, rasters, self._bands)
         self.block_bytes = max(_block_bytes(raster) for raster in rasters)
+        self.strip_row_bytes = sum(_strip_row_bytes(raster) for raster in rasters)
 
     def read(self, window: Window) -> Tile:
         """Return the pixels of a window inside the scene.
@@ -112,7 +115,8 @@ class Scene:
                 masks.append(self._read_mask(raster, window))
         stacked = parts[0] if len(parts) == 1 else np.concatenate(parts)
         valid = masks[0] if len(masks) == 1 else np.logical_and.reduce(masks)
-        return Tile(np.ascontiguousarray(np.moveaxis(stacked, 0, 2)), valid, window)
+        pixels = np.ascontiguousarray(np.moveaxis(stacked, 0, 2))
+        return Tile(pixels, valid, window, self.header.name)
 
     def read_overview(self, *, longest_px: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return the first band, averaged down so that no side is longer, and where it is valid.
@@ -201,6 +205,12 @@ def _block_bytes(raster: Any) -> int:  # noqa: ANN401 - rasterio is untyped
     cells = max(rows * cols for rows, cols in raster.block_shapes)
     bands = raster.count if raster.interleaving and raster.interleaving.name == "pixel" else 1
     return int(cells * bands * np.dtype(raster.dtypes[0]).itemsize)
+
+
+def _strip_row_bytes(raster: Any) -> int:  # noqa: ANN401
+    if raster.block_shapes[0][1] < raster.width:
+        return 0
+    return int(raster.width * raster.count * np.dtype(raster.dtypes[0]).itemsize)
 
 
 def bound_cache(size_bytes: int = CACHE_BYTES) -> None:

@@ -39,6 +39,7 @@ class Choice:
         min_score: Below it detections are dropped.
         identity: Names it and its version.
         native_px: Tile size that suits it; None where nothing tells.
+        grid_px: On which tiles had better begin; see ``plan_tiles``.
     """
 
     detector_for: DetectorFactory
@@ -48,6 +49,7 @@ class Choice:
     min_score: float
     identity: str
     native_px: int | None = None
+    grid_px: int = 1
 
 
 def choose_detector(config: Config, folder: Path) -> Choice:

@@ -57,6 +57,7 @@ def choose(config: Config, folder: Path) -> Choice:
         min_score_of(config, best_score(path)),
         f"{path} {status.st_size} {status.st_mtime_ns} {settings}",
         native_px=about.chip_px,
+        grid_px=detector.grid_px,
     )
 
 

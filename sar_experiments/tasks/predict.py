@@ -54,6 +54,7 @@ def run(config: Config, folder: Path, interruption: Interruption) -> int:
             nodata=choice.nodata,
             log=folder / run_folder.TILE_LOG,
             identity=choice.identity,
+            grid_px=choice.grid_px,
             on_tiles=show,
             is_interrupted=lambda: interruption.requested,
         ):
