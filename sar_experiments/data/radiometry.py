@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.ndimage import uniform_filter
 
 from sar_experiments.config import Encoding, RadiometryConfig, StoredAs
 from sar_experiments.errors import DatasetError
@@ -193,6 +192,8 @@ def lee_filter(intensity: Encoded, *, window_px: int) -> Encoded:
     Returns:
         (H, W, C), linear.
     """
+    from scipy.ndimage import uniform_filter  # late: SciPy is 10 MB
+
     size = (window_px, window_px, 1)
     values = intensity.astype(np.float64)
     mean = uniform_filter(values, size)

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
-from scipy import ndimage
 
 from sar_experiments.geometry import Points, Window, azimuths_deg, distances_m
 
@@ -122,20 +122,21 @@ def bright_axis(
         inside: (H, W), True in the box; the rest are the surroundings.
         pixel_m: Height and width of a pixel.
     """
-    around = levels[~inside & np.isfinite(levels)]
+    known = np.isfinite(levels)
+    around, core = levels[~inside & known], levels[inside & known]
     if len(around) < _FEWEST_BACKGROUND:
-        around = levels[np.isfinite(levels)]
-    if not len(around) or not np.isfinite(levels[inside]).any():
+        around = levels[known]
+    if not len(core):
         return None
     sea = float(np.median(around))
     noise = _MAD_TO_SIGMA * float(np.median(np.abs(around - sea)))
-    peak = float(np.nanpercentile(levels[inside], _PEAK_PERCENTILE))
+    peak = float(np.percentile(core, _PEAK_PERCENTILE))
     threshold = sea + max(_NOISE_SIGMAS * noise, _HALF * (peak - sea))
     contrast = np.where(inside & (levels > threshold), levels - sea, 0.0)
-    patches, count = ndimage.label(contrast > 0, structure=np.ones((3, 3)))
-    if count == 0:
+    count, patches = cv2.connectedComponents((contrast > 0).astype(np.uint8), connectivity=8)
+    if count == 1:  # the background alone
         return None
-    strongest = 1 + int(np.argmax(ndimage.sum_labels(contrast, patches, range(1, count + 1))))
+    strongest = 1 + int(np.argmax(np.bincount(patches.ravel(), contrast.ravel())[1:]))
     rows, cols = np.nonzero(patches == strongest)
     if len(rows) < _FEWEST_PIXELS:
         return None

@@ -306,7 +306,8 @@ class _Pipeline:
                 continue
             detector = wanted
             batch.append((job, index, tile))
-        self._detect(detector, batch)
+        if not is_interrupted():  # else the last block may not be whole
+            self._detect(detector, batch)
         yield
 
     def _tiles(self, is_interrupted: Callable[[], bool]) -> Iterator[tuple[_Job, int, Tile]]:
@@ -382,8 +383,9 @@ def _on_data(found: Detections, tile: Tile) -> Detections:
     if tile.valid.all() or not len(found):
         return found
     height, width = tile.valid.shape
-    total = np.zeros((height + 1, width + 1), np.int64)
-    total[1:, 1:] = tile.valid.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
+    total = np.zeros((height + 1, width + 1), np.int32)
+    np.cumsum(tile.valid, axis=0, dtype=np.int32, out=total[1:, 1:])
+    np.cumsum(total, axis=1, out=total)
     left, top = (np.floor(found.boxes[:, axis]).astype(int) for axis in (0, 1))
     right, bottom = (np.ceil(found.boxes[:, axis]).astype(int) for axis in (2, 3))
     left, right = np.clip(left, 0, width), np.clip(right, 0, width)
