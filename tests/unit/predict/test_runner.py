@@ -121,6 +121,36 @@ def test_an_interrupted_prediction_goes_on_where_it_stopped(
     assert boxes_of(prediction) == sorted(BARS)
 
 
+def test_tiles_come_together_in_the_same_blocks_after_an_interruption(
+    run, write_scene, sea, detector, tmp_path
+):
+    path = write_scene("scene.tif", sea(420, 460, BARS))
+    options = {"settings": {"batch_size": 4}, "log": tmp_path / "tiles.jsonl"}
+    run(path, settings={"batch_size": 4})
+    uninterrupted = list(detector.batches)
+    assert len(uninterrupted[0]) == 4
+    detector.batches.clear()
+    while not run(path, is_interrupted=lambda: bool(detector.batches), **options):
+        first, detector.batches = list(detector.batches), []
+        assert first == uninterrupted[: len(first)]
+        del uninterrupted[: len(first)]
+    assert detector.batches == uninterrupted
+
+
+def test_a_block_that_was_not_written_down_whole_is_done_again(
+    run, write_scene, sea, detector, tmp_path
+):
+    path, log = write_scene("scene.tif", sea(420, 460, BARS)), tmp_path / "tiles.jsonl"
+    run(path, settings={"batch_size": 4}, log=log)
+    first = detector.batches[0]
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join([lines[0], *lines[3:]]))
+    detector.batches.clear()
+    (prediction,) = run(path, settings={"batch_size": 4}, log=log)
+    assert detector.batches == [first]
+    assert boxes_of(prediction) == sorted(BARS)
+
+
 def test_what_was_not_saved_comes_from_the_log_without_a_tile_looked_at_again(
     run, write_scene, sea, detector, tmp_path
 ):
