@@ -21,7 +21,7 @@ from sar_experiments.errors import SarError, SceneError
 from sar_experiments.predict.masks import MaskFile, Masks
 from sar_experiments.predict.merge import merge_tiles
 from sar_experiments.predict.objects import SceneObject, describe
-from sar_experiments.predict.scene import CACHE_BYTES, Scene, bound_cache
+from sar_experiments.predict.scene import MOST_CACHE_BYTES, Scene, bound_cache
 from sar_experiments.predict.tile_log import TileLog
 from sar_experiments.predict.tiling import TilePlan, in_blocks, plan_tiles
 
@@ -121,9 +121,9 @@ def predict(  # noqa: PLR0913 - what is read, by what, how, and who is told
         SceneError: Before anything is computed: a scene has no readable header, or masks are
             asked for on a scene without geo-reference.
     """
-    bound_cache()
     settings = with_tile_sizes(settings, native_px)
     jobs = [_job(number, each, settings, nodata, grid_px) for number, each in enumerate(scenes)]
+    bound_cache(max((_cache_bytes(job) for job in jobs), default=0))
     tile_log = TileLog(log, _identity(jobs, settings, min_score, f"{identity} {grid_px}"))
     for (number, tile), found in tile_log.done.items():
         jobs[number].found[tile] = found
@@ -229,9 +229,16 @@ def _job(
 
 def _highest(scene: Scene, window: Window) -> int:
     """Return how many rows of tiles a block may have, so that no strip is decoded twice."""
-    if not scene.strip_row_bytes:
+    if not scene.has_strips:
         return sys.maxsize
-    return max(1, CACHE_BYTES // 2 // (scene.strip_row_bytes * window.height))
+    return max(1, MOST_CACHE_BYTES // 2 // (scene.row_bytes * window.height))
+
+
+def _cache_bytes(job: _Job) -> int:
+    """Return what a row of blocks decodes: the next row reads some of it again."""
+    windows = [job.plan[index].window for index in job.blocks[0]]
+    rows = max(w.bottom for w in windows) - min(w.top for w in windows)
+    return job.scene.row_bytes * (rows + 2 * job.scene.block_rows)
 
 
 def _masks(header: SceneHeader, settings: PredictConfig) -> Masks | None:

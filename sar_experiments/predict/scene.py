@@ -44,8 +44,10 @@ if TYPE_CHECKING:
 
     from sar_experiments.predict.sources import SceneFiles
 
-CACHE_BYTES = 256 * 2**20
-"""Decoded blocks that GDAL keeps, of all open files; its own default is a share of the memory."""
+MOST_CACHE_BYTES = 256 * 2**20
+"""Decoded blocks that GDAL keeps at most, of all open files; its default is 5 % of the memory."""
+
+_LEAST_CACHE_BYTES = 16 * 2**20
 
 # Left to itself GDAL takes a file for what its content looks like, and some kinds (VRT, tile
 # indexes) make it read further files of this machine or of the network: one driver may try.
@@ -74,8 +76,9 @@ class Scene:
     Attributes:
         header: What is known of it.
         block_bytes: Size of the largest piece that is decoded at once.
-        strip_row_bytes: Size of a row of pixels, all bands, where files are decoded in strips as
-            wide as the scene; 0 where in tiles.
+        row_bytes: Size of a row of pixels, all bands.
+        block_rows: Rows of the highest such piece.
+        has_strips: Whether pieces are as wide as the scene.
 
     Raises:
         SceneError: A file is missing, cannot be read, or does not fit the others.
@@ -98,7 +101,9 @@ class Scene:
         self._has_mask = [_has_mask(raster) for raster in rasters]
         self.header = _header(source, rasters, self._bands)
         self.block_bytes = max(_block_bytes(raster) for raster in rasters)
-        self.strip_row_bytes = sum(_strip_row_bytes(raster) for raster in rasters)
+        self.row_bytes: int = sum(_row_bytes(raster) for raster in rasters)
+        self.block_rows: int = max(rows for raster in rasters for rows, _ in raster.block_shapes)
+        self.has_strips = any(raster.block_shapes[0][1] >= raster.width for raster in rasters)
 
     def read(self, window: Window) -> Tile:
         """Return the pixels of a window inside the scene.
@@ -207,14 +212,13 @@ def _block_bytes(raster: Any) -> int:  # noqa: ANN401 - rasterio is untyped
     return int(cells * bands * np.dtype(raster.dtypes[0]).itemsize)
 
 
-def _strip_row_bytes(raster: Any) -> int:  # noqa: ANN401
-    if raster.block_shapes[0][1] < raster.width:
-        return 0
+def _row_bytes(raster: Any) -> int:  # noqa: ANN401
     return int(raster.width * raster.count * np.dtype(raster.dtypes[0]).itemsize)
 
 
-def bound_cache(size_bytes: int = CACHE_BYTES) -> None:
+def bound_cache(needed_bytes: int) -> None:
     """Bound the memory that GDAL keeps decoded blocks in, for this process."""
+    size_bytes = min(max(needed_bytes, _LEAST_CACHE_BYTES), MOST_CACHE_BYTES)
     rasterio.env.set_gdal_config("GDAL_CACHEMAX", size_bytes)
 
 
