@@ -178,8 +178,8 @@ def ours(arguments: argparse.Namespace) -> Any:
         tile_px=arguments.tile, overlap_px=arguments.overlap, scale=1.0,
         batch_size=arguments.batch, readers=1, min_score=arguments.min_score,
         merge=MergeRule.interior_nms, merge_overlap=0.5, merge_nested=None, merge_classes=False,
-        bands=None, polarisations=None, land=None, land_buffer_m=0.0, avoid=[], avoid_buffer_m=0.0, outputs=[],
-        overview_px=1000, crop_px=0,
+        bands=None, polarisations=None, land=None, land_buffer_m=0.0, avoid=[],
+        avoid_buffer_m=0.0, outputs=[], overview_px=1000, crop_px=0,
     )  # fmt: skip
 
     def find() -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyogrio
 import pyproj
 import shapely
 
@@ -123,8 +124,6 @@ class Masks:
 
 def _shapes(path: Path, bounds: tuple[float, float, float, float]) -> list[Any]:
     """Return the shapes of a file in longitude and latitude, cut to the bounds."""
-    import pyogrio  # late: it loads GeoPandas where that is installed, 70 MB
-
     if not path.exists():
         msg = f"{path} is missing; accepted are vector files such as GeoJSON, GeoPackage, shapefile"
         raise SceneError(msg)

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sar_experiments.errors import SarError, SceneError
-from sar_experiments.predict.masks import MaskFile, Masks
 from sar_experiments.predict.merge import merge_tiles
 from sar_experiments.predict.objects import SceneObject, describe
 from sar_experiments.predict.scene import MOST_CACHE_BYTES, Scene, bound_cache
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from sar_experiments.detections import Detections
     from sar_experiments.geometry import Window
     from sar_experiments.predict.detector import DetectorFactory, SceneHeader, Tile, TileDetector
+    from sar_experiments.predict.masks import Masks
     from sar_experiments.predict.sources import SceneFiles
 
 logger = logging.getLogger(__name__)
@@ -242,12 +242,15 @@ def _cache_bytes(job: _Job) -> int:
 
 
 def _masks(header: SceneHeader, settings: PredictConfig) -> Masks | None:
+    if settings.land is None and not settings.avoid:
+        return None
+    # Late: it loads GeoPandas where that is installed, 70 MB.
+    from sar_experiments.predict.masks import MaskFile, Masks
+
     files = [MaskFile("avoid", Path(p), settings.avoid_buffer_m, False) for p in settings.avoid]
     if settings.land is not None:
         land = MaskFile("land", Path(settings.land), settings.land_buffer_m, True)
         files.insert(0, land)
-    if not files:
-        return None
     if header.georeference is None:
         msg = (
             f"{header.files[0]} has no geo-reference, so that predict.land and predict.avoid"
