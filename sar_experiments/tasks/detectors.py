@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 from sar_experiments import run_folder
 from sar_experiments.config import to_plain
 from sar_experiments.errors import SceneError
+from sar_experiments.tasks.units import check_units
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sar_experiments.config import Config
+    from sar_experiments.config import Config, RadiometryConfig
     from sar_experiments.predict.detector import DetectorFactory, SceneHeader, TileDetector
 
 logger = logging.getLogger(__name__)
@@ -67,15 +68,16 @@ def choose_detector(config: Config, folder: Path) -> Choice:
     return choice
 
 
-def same_detector(detector: TileDetector, channels: int) -> DetectorFactory:
-    """Return a factory of one network for every scene, which refuses other bands.
+def same_detector(detector: TileDetector, radiometry: RadiometryConfig) -> DetectorFactory:
+    """Return a factory of one network for every scene, which refuses other bands and units.
 
     Raises:
-        SceneError: When called with a scene of other bands.
+        SceneError: When called with a scene of other bands or units.
     """
 
     def detector_for(header: SceneHeader) -> TileDetector:
-        _check_bands(header, channels, "the network")
+        _check_bands(header, radiometry.channels, "the network")
+        check_units(header, radiometry, "the network")
         return detector
 
     return detector_for
@@ -155,6 +157,7 @@ def _cfar(config: Config) -> Choice:
 
     def detector_for(header: SceneHeader) -> TileDetector:
         _check_bands(header, config.radiometry.channels, "the CFAR")
+        check_units(header, config.radiometry, "the CFAR")
         return make_cfar(config, classes, header.files, pixel_m=header.pixel_m)
 
     return Choice(

@@ -37,7 +37,7 @@ def choose(config: Config, folder: Path) -> Choice:
     detector = replace(detector, scale=scale_of(config, about.chip_px))
     status = path.stat()
     return Choice(
-        same_detector(detector, config.radiometry.channels),
+        same_detector(detector, config.radiometry),
         about.classes,
         config.radiometry.channels,
         config.radiometry.nodata,

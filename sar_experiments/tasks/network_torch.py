@@ -50,7 +50,7 @@ def choose(config: Config, folder: Path) -> Choice:
     # What the command line may set, and changes detections; a log of tiles knows it by this.
     settings = f"{detector.scale} {config.d2} {to_plain(config)['radiometry']}"
     return Choice(
-        same_detector(detector, config.radiometry.channels),
+        same_detector(detector, config.radiometry),
         about.classes,
         config.radiometry.channels,
         config.radiometry.nodata,
