@@ -5,14 +5,16 @@ BIN := $(VENV)/bin
 # The newest of these is the proof that setup ran for this state of the pins.
 STAMP := $(VENV)/setup.stamp
 # Where the demo trains; by default a new run each time.
-DEMO ?= multirun/$(shell date +%Y-%m-%d_%H-%M-%S)_demo
+ifndef DEMO
+DEMO := multirun/$(shell date +%Y-%m-%d_%H-%M-%S)_demo
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo format lint types layers test test-slow test-gpu check tensorboard monitor sweep bench-sweep bench-predict serve lock clean \
-	docker-build docker-up docker-down docker-logs docker-shell docker-ps docker-tensorboard docker-monitor docker-serve
+	docker-build docker-up docker-down docker-logs docker-shell docker-ps docker-run docker-demo docker-tensorboard docker-monitor docker-serve
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-19s %s\n", $$1, $$2}'
 
 setup:  ## virtual environment with everything, Detectron2 included (DETECTRON2=/path compiles that source)
 	@VENV='$(VENV)' DETECTRON2='$(DETECTRON2)' docker/environment/setup.sh
@@ -75,6 +77,12 @@ docker-logs:  ## follow it (usecase=, CUDA_DEVICES= as with docker-up)
 docker-shell:  ## a shell in it, or in a new container where it does not run
 	@docker/compose.sh shell
 
+docker-run:  ## one command in a container, to its end: make docker-run ARGS='task=predict weights=multirun/RUN source=/data/x.tif'
+	@docker/compose.sh run
+
+docker-demo:  ## make demo in a container: does everything work?
+	@docker/compose.sh demo
+
 docker-down:  ## stop it, checkpoint first; without usecase= all containers of yours, never anybody else's
 	@docker/compose.sh down
 
@@ -89,6 +97,7 @@ docker-monitor:  ## the live table of runs and GPUs in a container
 
 docker-serve:  ## find objects over HTTP: make docker-serve WEIGHTS=multirun/RUN CUDA_DEVICES=0
 	@docker/compose.sh serve
+
 bench-predict: $(STAMP)  ## speed, memory and agreement with a plain loop and SAHI (ARGS="--weights=RUN --sahi-python=...")
 	$(BIN)/python benchmarks/predict.py $(ARGS)
 

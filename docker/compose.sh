@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What the docker targets of the Makefile call: checks the variables, names things, then calls Docker Compose.
 #
-#   docker/compose.sh build|up|down|logs|shell|ps|tensorboard|monitor|serve|config
+#   docker/compose.sh build|up|down|logs|shell|ps|run|demo|tensorboard|monitor|serve|config
 #
 #   usecase=ships     infra, ships, or one of your own from CONF_DIR (or the demo)
 #   CUDA_DEVICES=1    GPUs of the container: 0  1,3  GPU-8f2c...  all  none; unset is all, and the run
@@ -66,6 +66,9 @@ make_folders() {
     done
 }
 
+# Compose would look for it in a registry.
+need_image() { docker image inspect "$IMAGE" >/dev/null 2>&1 || fail "there is no image $IMAGE yet: make docker-build"; }
+
 find_compose() {
     if docker compose version >/dev/null 2>&1; then
         compose_command=(docker compose)
@@ -109,7 +112,7 @@ build() {
 up() {
     need_usecase docker-up
     make_folders
-    docker image inspect "$IMAGE" >/dev/null 2>&1 || fail "there is no image $IMAGE yet: make docker-build"
+    need_image
     # Compose would stop a run that goes on, to replace it.
     [ -z "$(containers --filter "label=com.docker.compose.project=$project")" ] ||
         fail "$project is running already; another CUDA_DEVICES or a NAME starts a second, make docker-down $(same) ends it"
@@ -147,15 +150,43 @@ shell() {
         compose exec "$service" bash
     else
         make_folders
+        need_image
         compose run --rm --entrypoint bash "$service"
     fi
 }
 
-# TensorBoard, monitor and service: one of each per user.
+# A command in a container of its own, which is gone after it.
+once() {
+    make_folders
+    need_image
+    project=$(project once)
+    SAR_HOST=$(short "$(hostname).$project")
+    export SAR_HOST
+    local terminal=()
+    [ -t 0 ] || terminal=(-T)
+    compose run --rm "${terminal[@]}" "$@"
+}
+
+run() {
+    local words
+    [ -n "${ARGS:-}" ] || fail "ARGS='task=predict weights=multirun/RUN source=/data/scene.tif', or another task, must be given"
+    mapfile -t words < <(xargs -n 1 printf '%s\n' <<<"$ARGS")
+    once usecase "${words[@]}"
+}
+
+# What `serve` cannot use would start again and again.
+need_weights() {
+    local weights=${WEIGHTS:-multirun/ships}
+    [[ $weights = multirun/* ]] && [ -e "${RUNS_DIR:-multirun}/${weights#multirun/}" ] ||
+        fail "WEIGHTS=$weights is no run; accepted is a run folder or checkpoint, as multirun/RUN"
+}
+
+# TensorBoard, monitor and service: one of each per user, and more with NAME.
 aside() {
     CUDA_DEVICES=$2
     make_folders
-    project=sar-$(plain "$me")-$1
+    need_image
+    project=sar-$(plain "$me")-$1${NAME:+-$(plain "$NAME")}
     [ "$1" = monitor ] && { compose run --rm monitor; return; }
     SAR_HOST=$(short "$(hostname).$project")
     export SAR_HOST
@@ -179,6 +210,8 @@ case $command in
     config) usecase=${usecase:-demo} && need_usecase docker-config && compose config ;;
     tensorboard) aside tensorboard none ;;
     monitor) aside monitor "$(all_gpus)" ;;
-    serve) aside serve "$CUDA_DEVICES" ;;
-    *) fail "'$command' is none of build, up, down, logs, shell, ps, tensorboard, monitor, serve, config" ;;
+    serve) need_weights && aside serve "$CUDA_DEVICES" ;;
+    run) run ;;
+    demo) CUDA_DEVICES=none && once --entrypoint 'tini -- make' usecase demo ;;
+    *) fail "'$command' is none of build, up, down, logs, shell, ps, run, demo, tensorboard, monitor, serve, config" ;;
 esac

@@ -1,4 +1,4 @@
-"""The image on a real Docker engine: what containers may do, how a run ends and goes on.
+"""The image on a real Docker engine: the demo, what containers may do, how a run ends and goes on.
 
 Needs an engine, Docker Compose and an image: IMAGE=..., else `make docker-build` builds one.
 """
@@ -47,35 +47,54 @@ def image():
     return name
 
 
-@pytest.fixture
-def server(image, tmp_path):
+def a_user_of(image, folder):
     """A user's folders, and a function that calls make with their variables."""
     environment = {**os.environ, "IMAGE": image, "SAR_UID": str(UID), "SAR_GID": str(UID)}
     environment |= {"usecase": "demo", "CUDA_DEVICES": "none", "NAME": f"test-{os.getpid()}"}
     environment |= {"RUN_NAME": "run", "MEM_LIMIT": "6g", "SHM_SIZE": "1gb"}
-    tmp_path.chmod(0o755)
+    folder.chmod(0o755)
     for variable in ("RUNS_DIR", "CACHE_DIR", "SAR_GPU_LOCK_DIR", "DATA_DIR"):
-        folder = tmp_path / variable.lower()
-        folder.mkdir()
-        folder.chmod(0o777)
-        environment[variable] = str(folder)
+        mounted = folder / variable.lower()
+        mounted.mkdir()
+        mounted.chmod(0o777)
+        environment[variable] = str(mounted)
 
-    def call(target, *, check=True, **variables):
+    def call(target, *, check=True, timeout_s=300, **variables):
         process = subprocess.run(
             ["make", target],
             cwd=CHECKOUT,
             env={**environment, **variables},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=timeout_s,
             check=False,
         )
         assert process.returncode == 0 or not check, process.stdout + process.stderr
         return process
 
-    call.folder = tmp_path / "runs_dir" / "run"
+    call.runs = folder / "runs_dir"
+    call.folder = call.runs / "run"
+    call.data = folder / "data_dir"
+    return call
+
+
+@pytest.fixture
+def server(image, tmp_path):
+    call = a_user_of(image, tmp_path)
     yield call
     call("docker-down")
+
+
+@pytest.fixture(scope="module")
+def demo(image, tmp_path_factory):
+    """A user after `make docker-demo`: the whole demo in a container, some minutes."""
+    call = a_user_of(image, tmp_path_factory.mktemp("demo"))
+    call.said = call("docker-demo", timeout_s=3600).stdout
+    (call.trained,) = call.runs.glob("*_demo/model_best.pth")
+    call.trained = call.trained.parent
+    (call.predicted,) = call.runs.glob("*_predict_demo/detections.geojson")
+    call.predicted = call.predicted.parent
+    return call
 
 
 def result(folder):
@@ -113,6 +132,79 @@ def status_is(folder, *statuses):
     return (folder / "result.json").is_file() and result(folder)["status"] in statuses
 
 
+def scenes_features(path):
+    return json.loads(path.read_text())["features"]
+
+
+def test_make_demo_checks_trains_and_predicts_inside(demo):
+    found = result(demo.trained)
+    assert found["status"] == "completed"
+    assert found["seconds"] > 0
+    assert found["metrics"]["AP50"] > 0.8, found["metrics"]  # 0.896 on x86
+    assert result(demo.predicted)["status"] == "completed"
+    assert len(scenes_features(demo.predicted / "detections.geojson")) > 50
+    for name in ("train.json", "scene.tif"):
+        assert (demo.runs / ".simulated" / "demo" / name).is_file()
+    assert {path.stat().st_uid for path in demo.runs.rglob("*")} == {UID}
+    assert "setup:" not in demo.said  # the environment was not touched
+    assert container() == ""
+
+
+def test_a_single_command_predicts_a_mounted_scene(demo):
+    shutil.copy(demo.runs / ".simulated" / "demo" / "scene.tif", demo.data)
+    arguments = (
+        f"task=predict weights=multirun/{demo.trained.name} source={demo.data}/scene.tif"
+        " output=multirun/mounted"
+    )
+    demo("docker-run", ARGS=arguments)
+    features = scenes_features(demo.runs / "mounted" / "detections.geojson")
+    assert features == scenes_features(demo.predicted / "detections.geojson")
+    mistake = demo("docker-run", ARGS=arguments.replace("scene.tif", "none.tif"), check=False)
+    assert mistake.returncode != 0
+    assert "none.tif" in mistake.stdout + mistake.stderr
+    assert "Traceback" not in mistake.stdout + mistake.stderr
+    assert container() == ""
+
+
+def ask(*words):
+    done = subprocess.run(
+        ["curl", "--silent", "--show-error", "--fail-with-body", "--max-time", "300", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_service_answers_uploads_is_healthy_and_ends_on_sigterm(demo):
+    scene = demo.runs / ".simulated" / "demo" / "scene.tif"
+    demo("docker-serve", WEIGHTS=f"multirun/{demo.trained.name}", SERVE_PORT="18000")
+    try:
+        assert docker("port", container()) == "8000/tcp -> 127.0.0.1:18000"
+        wait_for(lambda: state()["Health"]["Status"] == "healthy", "Docker's word", 300)
+        health = ask("http://127.0.0.1:18000/health")
+        assert (health["status"], health["classes"]) == ("ok", ["ship", "platform"])
+        answer = ask("--form", f"file=@{scene}", "http://127.0.0.1:18000/detect")
+        assert answer["type"] == "FeatureCollection"
+        expected = scenes_features(demo.predicted / "detections.geojson")
+        assert len(answer["features"]) == len(expected)
+        first, wanted = answer["features"][0], expected[0]
+        assert first["geometry"] == wanted["geometry"]
+        inside("test", "!", "-w", "/opt/sar_experiments")
+        assert "sar-serve-" not in inside("ls", "/tmp")  # the upload is gone
+        start_s = time.monotonic()
+        docker("stop", "--time", "90", container())
+        assert time.monotonic() - start_s < 60
+        assert (state()["ExitCode"], state()["OOMKilled"]) == (0, False), docker(
+            "logs", container()
+        )
+    finally:
+        docker("rm", "--force", container())
+    (folder,) = demo.runs.glob("*_serve*")
+    assert result(folder)["status"] == "completed"
+
+
 def test_the_main_job_runs_read_only_as_the_caller(server):
     server("docker-up", ARGS=SHORT)
     wait_for(lambda: state()["Status"] == "exited", "the demo's end")
@@ -137,7 +229,7 @@ def test_a_container_may_do_no_more_than_it_needs(server):
         inside("test", "!", "-w", folder)
     for folder in ("/sar/multirun", "/cache", "/locks", "/tmp"):
         inside("test", "-w", folder)
-    for program in ("gcc", "cc", "g++", "make", "git", "nvcc"):
+    for program in ("gcc", "cc", "g++", "ld", "git", "nvcc"):
         assert inside("sh", "-c", f"command -v {program} || true") == ""
     assert inside("cat", "/proc/1/comm") == "tini"
     assert inside("df", "--output=size", "--block-size=1M", "/dev/shm").split()[-1] == "1024"
@@ -188,7 +280,7 @@ def test_a_killed_run_is_started_again_and_goes_on(server):
 
 def test_tensorboard_answers_and_is_healthy(server):
     server("docker-tensorboard", TENSORBOARD_PORT="16010", TENSORBOARD_BIND="127.0.0.1")
-    name = docker("ps", "--quiet", "--filter", "name=-tensorboard-tensorboard")
+    name = container()
     try:
         check = ["/usr/bin/python3", "-I", "/opt/sar_experiments/docker/healthcheck.py"]
         words = ["docker", "exec", name, *check, "http", "6010", "/"]

@@ -218,6 +218,28 @@ def test_what_the_image_copies_exists_and_is_let_through():
         assert f"!{source}" in ignored, source
 
 
+def test_make_inside_finds_the_environment_finished(tmp_path):
+    linked = re.search(r"ln -s (.+) /sar/", DOCKERFILE)[1]
+    for source in re.findall(r"\$PWD/(\w[\w.]*)", linked):
+        (tmp_path / source).symlink_to(CHECKOUT / source)
+    assert 'touch "$VENV/setup.stamp"' in DOCKERFILE
+    environment = tmp_path / "environment"
+    environment.mkdir()
+    (environment / "setup.stamp").touch()
+    process = subprocess.run(
+        ["make", "--dry-run", "demo"],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", "VENV": str(environment)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "setup.sh" not in process.stdout
+    assert process.stdout.count(f"{environment}/bin/python -m sar_experiments") == 3
+
+
 def test_every_build_argument_is_documented():
     head = DOCKERFILE.partition("\nARG ")[0]
     for argument in re.findall(r"^ARG ([A-Z0-9_]+)", DOCKERFILE, re.MULTILINE):
@@ -297,6 +319,55 @@ def test_down_without_a_use_case_asks_for_our_own_containers_alone(compose_sh):
     me = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
     assert calls[0] == ["ps", "--quiet", "--filter", f"label=sar_experiments.user={me}", "--all"]
     assert calls[1:] == [["stop", "--time", "90", "c0ffee", "decade"], ["rm", "c0ffee", "decade"]]
+
+
+def test_a_single_command_keeps_its_words_and_its_container_goes(compose_sh, tmp_path):
+    arguments = f"task=predict source={tmp_path}/x.tif 'usecase.classes=[a, b]'"
+    process, asked = compose_sh("run", ARGS=arguments, CUDA_DEVICES="1")
+    assert process.returncode == 0, process.stderr
+    words = composed(asked)["words"]
+    assert words[words.index("run") :][:3] == ["run", "--rm", "-T"]
+    words = words[words.index("usecase") :]
+    assert words == [
+        "usecase",
+        "task=predict",
+        f"source={tmp_path}/x.tif",
+        "usecase.classes=[a, b]",
+    ]
+    assert gpu_requests(asked, "usecase")[0]["device_ids"] == ["1"]
+
+
+def test_the_demo_takes_no_gpu(compose_sh, tmp_path):
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    _, asked = compose_sh("demo")
+    assert gpu_requests(asked, "usecase") == []
+    assert composed(asked)["words"][-4:] == ["--entrypoint", "tini -- make", "usecase", "demo"]
+
+
+def test_a_name_tells_two_services_apart(compose_sh, tmp_path):
+    (tmp_path / "runs" / "a").mkdir()
+    names = set()
+    for variables in ({}, {"NAME": "second"}):
+        process, asked = compose_sh("serve", WEIGHTS="multirun/a", **variables)
+        assert process.returncode == 0, process.stderr
+        names.add(project(asked))
+    assert len(names) == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "variables", "sentence"),
+    [
+        ("run", {}, "ARGS='task=predict weights=multirun/RUN"),
+        ("serve", {}, "WEIGHTS=multirun/ships is no run"),
+        ("serve", {"WEIGHTS": "/srv/model.pth"}, "WEIGHTS=/srv/model.pth is no run"),
+    ],
+)
+def test_what_could_only_fail_inside_is_refused_outside(compose_sh, command, variables, sentence):
+    process, asked = compose_sh(command, **variables)
+    assert process.returncode == 2
+    assert sentence in process.stderr
+    assert not any("--project-name" in note["words"] for note in asked)
 
 
 @pytest.mark.parametrize(
