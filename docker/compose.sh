@@ -112,6 +112,8 @@ build() {
 up() {
     need_usecase docker-up
     make_folders
+    [ -f "conf/usecase/$usecase.yaml" ] || [ -f "${CONF_DIR:-docker/mounts/conf}/usecase/$usecase.yaml" ] ||
+        fail "usecase=$usecase is neither one of ours nor in CONF_DIR=${CONF_DIR:-docker/mounts/conf}, as usecase/$usecase.yaml"
     need_image
     # Compose would stop a run that goes on, to replace it.
     [ -z "$(containers --filter "label=com.docker.compose.project=$project")" ] ||
@@ -164,7 +166,10 @@ once() {
     export SAR_HOST
     local terminal=()
     [ -t 0 ] || terminal=(-T)
-    compose run --rm "${terminal[@]}" "$@"
+    local code=0
+    compose run --rm "${terminal[@]}" "$@" || code=$?
+    echo "docker: /sar/multirun is $(realpath "${RUNS_DIR:-multirun}") here" >&2
+    return $code
 }
 
 run() {

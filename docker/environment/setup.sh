@@ -86,6 +86,7 @@ install_what_changed() {
         check || fail "the environment in $venv is broken; remove it and run again"
         return
     fi
+    [ -w "$venv" ] || fail "$venv cannot be written; in a container it is finished, and its image is made anew by make docker-build"
     rm -f "$stamp"
     install_dependencies
     install_project

@@ -321,6 +321,14 @@ def test_down_without_a_use_case_asks_for_our_own_containers_alone(compose_sh):
     assert calls[1:] == [["stop", "--time", "90", "c0ffee", "decade"], ["rm", "c0ffee", "decade"]]
 
 
+def test_a_use_case_in_the_own_folder_is_found(compose_sh, tmp_path):
+    (tmp_path / "usecase").mkdir()
+    (tmp_path / "usecase" / "aircraft.yaml").touch()
+    process, asked = compose_sh("up", usecase="aircraft", CONF_DIR=str(tmp_path))
+    assert process.returncode == 0, process.stderr
+    assert composed(asked)["variables"]["USECASE"] == "aircraft"
+
+
 def test_a_single_command_keeps_its_words_and_its_container_goes(compose_sh, tmp_path):
     arguments = f"task=predict source={tmp_path}/x.tif 'usecase.classes=[a, b]'"
     process, asked = compose_sh("run", ARGS=arguments, CUDA_DEVICES="1")
@@ -375,6 +383,7 @@ def test_what_could_only_fail_inside_is_refused_outside(compose_sh, command, var
     [
         ({}, "usecase=infra, usecase=ships or one of your own must be given"),
         ({"usecase": "a b"}, "usecase=a b is no name of a use case"),
+        ({"usecase": "shps"}, "usecase=shps is neither one of ours nor in CONF_DIR"),
         ({"usecase": "ships", "CUDA_DEVICES": "gpu1"}, "CUDA_DEVICES=gpu1 names no GPUs"),
         ({"usecase": "ships", "CUDA_DEVICES": "1,"}, "CUDA_DEVICES=1, names no GPUs"),
         ({"usecase": "ships", "SAR_UID": "0"}, "a container does not run as root"),
