@@ -217,6 +217,6 @@ case $command in
     monitor) aside monitor "$(all_gpus)" ;;
     serve) need_weights && aside serve "$CUDA_DEVICES" ;;
     run) run ;;
-    demo) CUDA_DEVICES=none && once --entrypoint 'tini -- make' usecase demo ;;
+    demo) CUDA_DEVICES=none && once --entrypoint 'tini -- make' usecase demo ${ARGS:+"ARGS=$ARGS"} ;;
     *) fail "'$command' is none of build, up, down, logs, shell, ps, run, demo, tensorboard, monitor, serve, config" ;;
 esac

@@ -351,6 +351,8 @@ def test_the_demo_takes_no_gpu(compose_sh, tmp_path):
     _, asked = compose_sh("demo")
     assert gpu_requests(asked, "usecase") == []
     assert composed(asked)["words"][-4:] == ["--entrypoint", "tini -- make", "usecase", "demo"]
+    _, asked = compose_sh("demo", ARGS="seed=2 solver.max_iter=9")
+    assert composed(asked)["words"][-2:] == ["demo", "ARGS=seed=2 solver.max_iter=9"]
 
 
 def test_a_name_tells_two_services_apart(compose_sh, tmp_path):
