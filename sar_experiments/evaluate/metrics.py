@@ -204,7 +204,8 @@ def metrics_table(metrics: Metrics, classes: Sequence[str]) -> str:
     """Return a table for a terminal: one row per class, and one for all."""
     names = ["AP", "AP50", "AP75", "APs", "APm", "APl", "precision", "recall", "f1"]
     width = max(5, *(len(name) for name in classes))
-    lines = ["  ".join(["class".ljust(width), *(f"{name:>5}" for name in names), "truths"])]
+    # One space between: 80 columns hold it up to class names of 14 letters.
+    lines = [" ".join(["class".ljust(width), *(f"{name:>5}" for name in names), "truths"])]
     rows: list[tuple[str, list[float | None], int]] = []
     if len(classes) > 1:
         for each in metrics.per_class:
@@ -214,7 +215,7 @@ def metrics_table(metrics: Metrics, classes: Sequence[str]) -> str:
     rows.append(("all", [metrics.values[name] for name in names], truths))
     for label, numbers, count in rows:
         cells = [_cell(number, name) for number, name in zip(numbers, names, strict=True)]
-        lines.append("  ".join([label.ljust(width), *cells, f"{count:6d}"]))
+        lines.append(" ".join([label.ljust(width), *cells, f"{count:6d}"]))
     threshold = metrics.values["threshold"]
     if threshold is not None:
         lines.append(f"precision, recall and f1 at score {threshold:.3f}, where f1 is best")

@@ -228,7 +228,7 @@ def test_the_table_has_a_row_per_class_and_shows_what_is_undefined():
     assert ship.split()[:3] == ["ship", "1.000", "1.000"]
     assert platform.split()[1:3] == ["-", "-"]
     assert total.split()[0] == "all"
-    assert len(header) == len(ship) == len(platform) == len(total)
+    assert len(header) == len(ship) == len(platform) == len(total) <= 80
     assert "score 0.900" in note
 
 
