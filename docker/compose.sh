@@ -196,6 +196,9 @@ aside() {
     SAR_HOST=$(short "$(hostname).$project")
     export SAR_HOST
     compose up --detach --no-build "$1"
+    local where=${TENSORBOARD_BIND:-0.0.0.0}:${TENSORBOARD_PORT:-6010}
+    [ "$1" = tensorboard ] || where=${SERVE_BIND:-127.0.0.1}:${SERVE_PORT:-8000}
+    echo "docker: $project listens on $where in a moment; make docker-ps shows it, make docker-down ends it"
 }
 
 command=${1:-}

@@ -362,6 +362,7 @@ def test_a_name_tells_two_services_apart(compose_sh, tmp_path):
         process, asked = compose_sh("serve", WEIGHTS="multirun/a", **variables)
         assert process.returncode == 0, process.stderr
         names.add(project(asked))
+        assert f"{project(asked)} listens on 127.0.0.1:8000" in process.stdout
     assert len(names) == 2
 
 
