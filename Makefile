@@ -42,7 +42,7 @@ layers: $(STAMP)  ## who may import whom
 	$(BIN)/lint-imports --no-logo
 
 test: $(STAMP)  ## all tests that need no GPU and are fast (under five minutes on two cores)
-	$(BIN)/pytest $(ARGS)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile $(ARGS)
 
 test-slow: $(STAMP)  ## the slow ones
 	$(BIN)/pytest -m 'slow and not gpu' $(ARGS)

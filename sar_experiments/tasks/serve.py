@@ -98,6 +98,7 @@ class Finder:
             min_score=self.choice.min_score,
             nodata=self.choice.nodata,
             native_px=self.choice.native_px,
+            grid_px=self.choice.grid_px,
         )
         result = next(iter(scenes))
         if isinstance(result, SceneFailure):
