@@ -60,7 +60,8 @@ def run(config: Config, folder: Path, interruption: Interruption) -> int:
         ):
             if isinstance(each, SceneFailure):
                 failed.append(each)
-                logger.warning("%s: %s", each.name, each.why)
+                if len(scenes) > 1:  # of a single one the end tells
+                    logger.warning("%s: %s", each.name, each.why)
                 continue
             done.append(each)
             _draw(config, folder, each, choice.nodata)
@@ -96,12 +97,13 @@ def _write(
 ) -> int:
     written = write_outputs(done, folder, outputs=config.predict.outputs) if done else []
     counts = _counts(done)
-    logger.info(
-        "found %s in %s, filtered %d",
-        counted(int(counts["objects"] or 0), "object"),
-        counted(len(done), "scene"),
-        counts["filtered"],
-    )
+    if done:
+        logger.info(
+            "found %s in %s, filtered %d",
+            counted(int(counts["objects"] or 0), "object"),
+            counted(len(done), "scene"),
+            counts["filtered"],
+        )
     if "overview" in config.predict.outputs and done:
         logger.info("%s", folder / "overview")
     for path in written:
@@ -109,7 +111,8 @@ def _write(
     if failed:
         named = "; ".join(list(dict.fromkeys(each.why for each in failed))[:_SHOWN])
         rest = ", the rest is done" if done else ""
-        msg = f"{len(failed)} of {len(done) + len(failed)} scenes failed{rest}: {named}"
+        share = f"{len(failed)} of {len(done) + len(failed)} scenes failed{rest}: "
+        msg = (share if done or len(failed) > 1 else "") + named
         run_folder.update_result(folder, metrics=dict(counts))
         raise SceneError(msg)
     run_folder.update_result(folder, status="completed", metrics=dict(counts))
