@@ -369,9 +369,9 @@ class _Pipeline:
         try:
             results = detector([tile for _, _, tile in batch])
         except SarError as error:
-            if len(batch) > 1:  # of several scenes only one may be at fault
-                for each in batch:
-                    self._detect(detector, [each])
+            if len(batch) > 1:
+                for part in _suspects(batch):
+                    self._detect(detector, part)
                 return
             job, index, _ = batch[0]
             job.failure = job.failure or f"{job.scene.header.files[0]}, tile {index}: {error}"
@@ -386,6 +386,19 @@ class _Pipeline:
         self.log.add(((job.number, index), found) for job, index, found in done)
         for job, index, found in done:
             job.found[index] = found
+
+
+def _suspects(
+    batch: Sequence[tuple[_Job, int, Tile]],
+) -> list[list[tuple[_Job, int, Tile]]]:
+    """Return the parts of a batch that failed: scenes, of which one may be at fault, or tiles.
+
+    The tiles of the others stay together: what is found may depend on that.
+    """
+    by_scene: dict[int, list[tuple[_Job, int, Tile]]] = {}
+    for each in batch:
+        by_scene.setdefault(each[0].number, []).append(each)
+    return list(by_scene.values()) if len(by_scene) > 1 else [[each] for each in batch]
 
 
 def _on_data(found: Detections, tile: Tile) -> Detections:

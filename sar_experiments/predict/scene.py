@@ -99,6 +99,7 @@ class Scene:
         self._bands = [_chosen_bands(raster, bands) for raster in rasters]
         self._marks = [_marks(raster, nodata) for raster in rasters]
         self._has_mask = [_has_mask(raster) for raster in rasters]
+        self._grays = [_grays(raster) for raster in rasters]
         self.header = _header(source, rasters, self._bands)
         self.block_bytes = max(_block_bytes(raster) for raster in rasters)
         self.row_bytes: int = sum(_row_bytes(raster) for raster in rasters)
@@ -145,6 +146,7 @@ class Scene:
                     out_shape=(end - start, cols),
                     resampling=Resampling.average if factor > 1 else Resampling.nearest,
                 )
+            strip = strip if self._grays[0] is None else self._grays[0][strip]
             picture[start:end] = strip
             valid[start:end] = _valid(strip[None], self._marks[0])
         return picture, valid
@@ -171,7 +173,8 @@ class Scene:
         area = RasterioWindow(window.left, window.top, window.width, window.height)
         with self._named_errors(raster):
             pixels: NDArray[Any] = raster.read(self._bands[number], window=area)
-        return pixels
+        grays = self._grays[number]
+        return pixels if grays is None else grays[pixels]
 
     def _read_mask(self, raster: Any, window: Window) -> NDArray[np.bool_]:  # noqa: ANN401
         area = RasterioWindow(window.left, window.top, window.width, window.height)
@@ -297,6 +300,28 @@ def _chosen_bands(raster: Any, bands: Sequence[int] | None) -> list[int]:  # noq
         msg = f"predict.bands={list(bands)}: {raster.name} has {raster.count} bands"
         raise SceneError(msg)
     return list(bands)
+
+
+def _grays(raster: Any) -> NDArray[np.uint8] | None:  # noqa: ANN401
+    """Return (256,) the grays of a PNG that stores numbers of a palette, None for other files.
+
+    As for training; a TIFF's palette colours amplitudes for people, and they are what is read.
+
+    Raises:
+        SceneError: The palette is of colours.
+    """
+    if raster.driver != "PNG" or raster.colorinterp[0] is not ColorInterp.palette:
+        return None
+    grays = np.zeros(256, np.uint8)
+    for number, (red, green, blue, _) in raster.colormap(1).items():
+        if not red == green == blue:
+            msg = (
+                f"{raster.name} stores colours of a palette; accepted are grays (convert it with"
+                " gdal_translate -expand gray)"
+            )
+            raise SceneError(msg)
+        grays[number] = red
+    return grays
 
 
 def _marks(raster: Any, nodata: float | None) -> list[float]:  # noqa: ANN401

@@ -23,7 +23,7 @@ from sar_experiments.errors import SceneError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".vrt")
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 """File names that are taken for scenes, in lower case."""
 
 POLARISATIONS = ("vv", "vh", "hh", "hv")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -20,7 +21,7 @@ Key = tuple[int, int]
 
 
 class TileLog:
-    """Detections of the tiles that are done; a torn last line is forgotten.
+    """Detections of the tiles that are done; a torn or damaged line is forgotten.
 
     Args:
         path: None keeps nothing.
@@ -60,12 +61,14 @@ class TileLog:
         except FileNotFoundError:
             return False
         whole = content[: content.rfind(b"\n") + 1]
-        head, *lines = whole.splitlines() or [b"null"]
-        if json.loads(head) != self._head:
+        head, *lines = whole.splitlines() or [b""]
+        if head != json.dumps(self._head).encode():
             return False
         for line in lines:
-            record = json.loads(line)
-            self.done[record["scene"], record["tile"]] = _detections(record)
+            # A machine that lost its power may leave anything where it was writing.
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                record = json.loads(line)
+                self.done[record["scene"], record["tile"]] = _detections(record)
         if len(whole) < len(content):
             with path.open("r+b") as file:
                 file.truncate(len(whole))

@@ -48,7 +48,7 @@ def choose(config: Config, folder: Path) -> Choice:
     logger.info("model: %s, %s, step %d", config.model.name, path, about.step)
     status = path.stat()
     # What the command line may set, and changes detections; a log of tiles knows it by this.
-    settings = f"{detector.scale} {config.d2} {to_plain(config)['radiometry']}"
+    settings = f"{detector.scale} {detector.autocast} {config.d2} {to_plain(config)['radiometry']}"
     return Choice(
         same_detector(detector, config.radiometry),
         about.classes,

@@ -176,6 +176,38 @@ def test_a_torn_last_line_of_the_log_is_done_again(run, write_scene, sea, detect
     assert sum(len(batch) for batch in detector.batches) == 12 - done_before
 
 
+def test_a_damaged_line_of_the_log_is_done_again(run, write_scene, sea, detector, tmp_path):
+    path, log = write_scene("scene.tif", sea(220, 260, BARS)), tmp_path / "tiles.jsonl"
+    run(path, log=log)
+    head, first, *lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join([head, first[:9] + b"\0" * 20 + b"\xff\n", *lines]))
+    detector.batches.clear()
+    (prediction,) = run(path, log=log)
+    assert 1 <= sum(len(batch) for batch in detector.batches) <= 3
+    assert boxes_of(prediction) == sorted(BARS)
+    log.write_bytes(b"\0" * 40)
+    (prediction,) = run(path, log=log)
+    assert boxes_of(prediction) == sorted(BARS)
+
+
+def test_a_broken_tile_leaves_the_tiles_of_other_scenes_together(run, write_scene, sea, detector):
+    paths = [write_scene(f"{name}.tif", sea(100, 160, BARS[:1])) for name in "ab"]
+
+    def find(tile):
+        if tile.scene == "b":
+            msg = "three channels"
+            raise SceneError(msg)
+        return type(detector).find(detector, tile)
+
+    detector.find = find
+    first, failure = run(paths, settings={"batch_size": 4})
+    assert boxes_of(first) == BARS[:1]
+    assert "b.tif, tile 0" in failure.why
+    both, of_the_first = detector.batches[:2]
+    assert len(both) == 4
+    assert of_the_first == both[:2]
+
+
 @pytest.mark.parametrize("change", [{"identity": "another network"}, {"min_score": 0.1}])
 def test_a_log_of_another_prediction_is_begun_anew(
     run, write_scene, sea, detector, tmp_path, change

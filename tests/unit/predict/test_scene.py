@@ -9,6 +9,7 @@ import numpy as np
 import pyproj
 import pytest
 import rasterio
+from PIL import Image
 from rasterio.control import GroundControlPoint
 from rasterio.transform import GCPTransformer
 
@@ -86,6 +87,26 @@ def test_an_alpha_band_marks_no_data_and_is_no_channel(write_scene):
     assert tile.pixels.shape == (40, 60, 3)
     assert tile.valid[:, :50].all()
     assert not tile.valid[:, 50:].any()
+
+
+def test_a_palette_of_grays_is_looked_up_and_one_of_colours_refused(tmp_path, rng):
+    numbers = rng.integers(0, 4, (40, 60)).astype(np.uint8)
+    path = tmp_path / "scene.png"
+    grays = np.array([9, 200, 40, 77], np.uint8)
+
+    def repaint(colours):
+        image = Image.fromarray(numbers, "P")
+        image.putpalette(colours.tobytes())
+        image.save(path)
+
+    repaint(np.repeat(grays, 3))
+    scene = opened(path)
+    assert (scene.read(WHOLE).pixels[:, :, 0] == grays[numbers]).all()
+    picture, _ = scene.read_overview(longest_px=60)
+    assert (picture == grays[numbers]).all()
+    repaint(np.arange(12, dtype=np.uint8))
+    with pytest.raises(SceneError, match=r"scene\.png stores colours of a palette"):
+        opened(path)
 
 
 def test_bands_can_be_chosen_in_any_order(write_scene):

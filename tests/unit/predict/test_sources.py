@@ -23,7 +23,7 @@ def names(scenes):
 
 
 def test_a_folder_holds_its_images_in_order(touch):
-    folder = touch("b.tif", "a.png", "notes.txt", ".hidden.tif", "below/c.tif")
+    folder = touch("b.tif", "a.png", "notes.txt", ".hidden.tif", "all.vrt", "below/c.tif")
     assert names(find_scenes(str(folder))) == [("a", ["a.png"]), ("b", ["b.tif"])]
 
 
