@@ -26,6 +26,8 @@ demo: $(STAMP)  ## the whole way on simulated images, a few minutes on a CPU
 	$(BIN)/python -m sar_experiments task=check usecase=demo hardware=cpu
 	$(BIN)/python -m sar_experiments usecase=demo hardware=cpu output=$(DEMO) $(ARGS)
 	$(BIN)/python -m sar_experiments task=predict hardware=cpu weights=$(DEMO) source=multirun/.simulated/demo/scene.tif
+	$(BIN)/python -m sar_experiments task=evaluate model=cfar usecase=demo hardware=cpu output=$(DEMO)_cfar
+	$(BIN)/python -m sar_experiments task=report source='[$(DEMO),$(DEMO)_cfar]' output=$(DEMO)_report
 
 format: $(STAMP)  ## write code in our style
 	$(BIN)/ruff format .

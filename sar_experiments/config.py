@@ -741,6 +741,34 @@ class ServeConfig:
     """Further names by which browsers may call the service, besides ``host`` and localhost."""
 
 
+class MeasuredPart(Enum):
+    """Which numbers of a run a report compares: of the validation part, or of the test part."""
+
+    val = "val"
+    test = "test"
+
+
+@dataclass
+class ReportConfig:
+    """What task=report makes of the runs of ``source``."""
+
+    runs: int = MISSING
+    """Settings whose best run gets curves and details; the table holds every run."""
+
+    pictures: int = MISSING
+    """Most pictures of each kind (misses, false alarms, hits); 0 draws none and reads no image."""
+
+    part: MeasuredPart = MISSING
+    """What the runs are compared on. The best checkpoint of each was chosen on ``val``."""
+
+    pixel_m: float | None = MISSING
+    """Ground distance between pixels, in metres, for sizes and false alarms per km²; None takes
+    what geo-referenced images, the simulator or the config of a CFAR run tells."""
+
+    sizes_px: list[float] = MISSING
+    """Rising borders between the size bins, as root of the box area in pixels."""
+
+
 @dataclass
 class Config:
     """Everything that a run is made from."""
@@ -757,6 +785,7 @@ class Config:
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
     d2: dict[str, Any] = field(default_factory=dict)
     """Detectron2's own keys."""
 
@@ -769,7 +798,8 @@ class Config:
 
     source: Any = MISSING
     """What predict reads: a file, a folder, a pattern such as ``scenes/*.tif``, or a list of them.
-    For monitor the folder whose runs are shown. What serve reads comes with each request."""
+    For monitor the folder whose runs are shown; for report a run, a folder of runs such as a sweep,
+    a pattern, or a list of them. What serve reads comes with each request."""
 
     runtime: Runtime = MISSING
     """What computes task=predict and task=serve; onnx takes what task=export wrote."""
@@ -793,7 +823,7 @@ METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "precision", "recall", "f1
 PREDICT_OUTPUTS = ("geojson", "gpkg", "csv", "coco", "overview", "qgis")
 """What ``predict.outputs`` may name."""
 
-CPU_TASKS = ("check", "convert", "browse", "export", "simulate", "monitor")
+CPU_TASKS = ("check", "convert", "browse", "export", "simulate", "monitor", "report")
 """Tasks that compute nothing on a GPU: they do not wait for one that a training holds."""
 
 
@@ -804,7 +834,7 @@ def computes_on_cpu(task: str, runtime: Runtime, *, is_cfar: bool) -> bool:
 
 
 # Parts of the config that do not change the result, left out of its hash.
-HASH_EXCLUDES = ("hardware", "output", "resume", "force", "sweep", "monitor", "serve")
+HASH_EXCLUDES = ("hardware", "output", "resume", "force", "sweep", "monitor", "serve", "report")
 
 RETRY_CAUSES = ("killed", "oom", "exception", "exit")
 """What ``sweep.retry_on`` may hold."""

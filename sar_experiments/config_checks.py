@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Config,
         PredictConfig,
         RadiometryConfig,
+        ReportConfig,
         SolverConfig,
     )
 
@@ -84,6 +85,8 @@ _RANGES: dict[str, tuple[float | None, float | None]] = {
     "sweep.trials": (1, None),
     "sweep.prune_min_runs": (1, None),
     "sweep.prune_min_step": (0, None),
+    "report.runs": (1, 50),
+    "report.pictures": (0, 200),
     "serve.port": (0, 65535),
     "serve.max_waiting": (0, 1000),
 }
@@ -167,6 +170,7 @@ def _group_problems(config: Config) -> Iterator[str]:
     yield from _augment_problems(config)
     yield from _predict_problems(config.predict)
     yield from _source_problems(config.source)
+    yield from _report_problems(config.report)
     yield from _sweep_problems(config)
     classes = config.usecase.classes
     if classes is not None and (not classes or len(set(classes)) != len(classes)):
@@ -292,6 +296,14 @@ def _predict_problems(predict: PredictConfig) -> Iterator[str]:
         yield f"predict.outputs={unknown} must be of {', '.join(PREDICT_OUTPUTS)}"
     if predict.bands is not None and (not predict.bands or min(predict.bands) < 1):
         yield f"predict.bands={predict.bands} must name bands from 1, or null for all"
+
+
+def _report_problems(report: ReportConfig) -> Iterator[str]:
+    sizes_px, pixel_m = report.sizes_px, report.pixel_m
+    if not all(0 < size < math.inf for size in sizes_px) or sorted(set(sizes_px)) != sizes_px:
+        yield f"report.sizes_px={sizes_px} must rise and be above 0; [] is one bin for all sizes"
+    if pixel_m is not None and not 0 < pixel_m < math.inf:
+        yield f"report.pixel_m={pixel_m} must be above 0, or null where it is not known"
 
 
 def _source_problems(source: object) -> Iterator[str]:

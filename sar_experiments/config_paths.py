@@ -76,8 +76,11 @@ def check_paths(config: Config) -> None:
     if config.model.weights not in ("zoo", "none"):
         _named("model.weights", lambda: run_folder.resolve_weights(Path(config.model.weights)))
     task = config.task.name
+    if task == "report":
+        _check_sources(config, "a run folder, a folder of runs such as a sweep, a pattern")
+        return
     if task == "predict":
-        _check_prediction_paths(config)
+        _check_sources(config, "a file, a folder, a pattern")
     if task in ("predict", "serve"):
         _check_masks(config)
     if task in ("evaluate", "predict", "serve", "export") and config.model.cfar is None:
@@ -96,9 +99,10 @@ def _check_weights(config: Config) -> None:
     _named("weights", lambda: resolve(weights))
 
 
-def _check_prediction_paths(config: Config) -> None:
+def _check_sources(config: Config, accepted: str) -> None:
     if config.source is None:
-        msg = "task=predict needs source=SCENE: a file, a folder, a pattern, or a list of them"
+        name = "RUN_OR_SWEEP" if config.task.name == "report" else "SCENE"
+        msg = f"task={config.task.name} needs source={name}: {accepted}, or a list of them"
         raise ConfigError(msg)
     sources = [config.source] if isinstance(config.source, str) else config.source
     for source in sources:

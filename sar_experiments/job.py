@@ -69,7 +69,8 @@ def run_job(job: Job) -> Result:
             _check_goes_on(job, earlier)
             if _is_finished(job, earlier):
                 return earlier
-            logger.info("going on with %s (%s)", job.folder, earlier.status)
+            if job.config.task.name != "report":  # which is made anew
+                logger.info("going on with %s (%s)", job.folder, earlier.status)
         return _leased(job, earlier, claim)
 
 
@@ -107,6 +108,8 @@ def _check_goes_on(job: Job, earlier: Result) -> None:
             f"{job.folder} holds a run already and resume=false; choose another output or remove it"
         )
         raise ConfigError(msg)
+    if job.config.task.name == earlier.task == "report":  # made anew from its sources, always
+        return
     if earlier.config_hash != job.hash and not _failed_before_learning(job, earlier):
         msg = (
             f"{job.folder} holds a run of another config (compare its config.yaml); choose another"
@@ -123,7 +126,8 @@ def _failed_before_learning(job: Job, earlier: Result) -> bool:
 
 
 def _is_finished(job: Job, earlier: Result) -> bool:
-    if job.config.task.name == "serve":  # which ends well whenever somebody ends it
+    # A service ends well whenever somebody ends it; a report's sources may say more by now.
+    if job.config.task.name in ("serve", "report"):
         return False
     if earlier.status in run_folder.ENDED_WELL and _weights_are_newer(job.config, earlier):
         logger.info("%s is %s, but its weights are newer", job.folder, earlier.status)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from sar_experiments import run_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 CSV, MARKDOWN = "summary.csv", "summary.md"
@@ -62,7 +62,11 @@ def write_summary(sweep: Path, *, metric: str) -> str:
 def read_rows(sweep: Path, *, metric: str) -> list[Row]:
     """Return the runs of a sweep, best first; those without the metric last."""
     found = [(path.parent.name, run_folder.read_result(path.parent)) for path in _results(sweep)]
-    results = {job: result for job, result in found if result is not None}
+    return rows_of({job: result for job, result in found if result is not None}, metric=metric)
+
+
+def rows_of(results: Mapping[str, run_folder.Result], *, metric: str) -> list[Row]:
+    """Return runs by name as rows, best first; those without the metric last."""
     overrides = {job: _as_mapping(result.overrides) for job, result in results.items()}
     first = next(iter(overrides.values()), {})
     shared = {

@@ -182,7 +182,12 @@ def without_bad_samples(dataset: Dataset, report: Report) -> tuple[Dataset, dict
 
     What its reader could not use is not in it anyway and counted as ``records``.
     """
-    errors = [each for each in report.errors if each.part == dataset.name]
+    return without_faulty(dataset, report.errors)
+
+
+def without_faulty(dataset: Dataset, errors: Iterable[Finding]) -> tuple[Dataset, dict[str, int]]:
+    """Likewise, by the errors of any parts."""
+    errors = [each for each in errors if each.part == dataset.name]
     bad_files = {each.file for each in errors if each.annotation is None}
     bad_boxes = {each.annotation for each in errors if each.annotation is not None}
     kept = tuple(

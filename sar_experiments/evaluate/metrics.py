@@ -133,7 +133,7 @@ def measure(
     if strangers:
         msg = f"detections of image ids {strangers[:3]}, which are not among the {len(ids)} samples"
         raise ValueError(msg)
-    best = {image: _best(found, max_detections) for image, found in detections.items()}
+    best = best_detections(detections, max_detections)
     average = _average_precision(samples, best, classes, max_detections)
     matches = _match_all(samples, best, match_iou)
     truths = _truth_counts(samples, len(classes))
@@ -248,6 +248,58 @@ def coco_results(
 # --- COCO's average precision --------------------------------------------------------------------
 
 
+def coco_evaluation(
+    samples: Sequence[Sample],
+    truth: list[dict[str, Any]],
+    detections: Mapping[int, Detections],
+    classes: Sequence[str],
+    max_detections: int,
+    *,
+    area_ranges_px2: list[list[float]] | None = None,
+) -> COCOeval:
+    """Return pycocotools' evaluation, accumulated.
+
+    Args:
+        samples: Every image that was looked at.
+        truth: COCO annotations, categories counted from 1; they get new ids.
+        detections: Image id -> what was found, as many as count.
+        classes: Names of the class indices.
+        max_detections: Counted per image, best first.
+        area_ranges_px2: Lowest and highest area, both included, of the objects of each bin; None
+            takes COCO's four.
+    """
+    records: list[dict[str, Any]] = []
+    for record in coco_results(detections):
+        _, _, width, height = record["bbox"]
+        records.append({**record, "area": width * height, "iscrowd": 0, "id": len(records) + 1})
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+        found = _coco(records, samples, classes)
+        evaluation = COCOeval(_coco(truth, samples, classes), found, "bbox")
+        # Its own summary reads the limit 100 alone and gives -1 for any other.
+        evaluation.params.maxDets = [1, 10, max_detections]
+        if area_ranges_px2 is not None:
+            evaluation.params.areaRng = area_ranges_px2
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return evaluation
+
+
+def mean_precision(precision: NDArray[np.float64]) -> float | None:
+    """Return the mean over what has a truth; None where nothing has."""
+    defined = precision[precision > -1]  # pycocotools marks what has no truth by -1
+    return float(defined.mean()) if defined.size else None
+
+
+def best_detections(
+    detections: Mapping[int, Detections], max_detections: int
+) -> dict[int, Detections]:
+    """Return image id -> as many of its detections as count, best first."""
+    return {
+        image: found.select(np.argsort(-found.scores, kind="stable")[:max_detections])
+        for image, found in detections.items()
+    }
+
+
 @dataclass(frozen=True, eq=False)
 class _Average:
     values: dict[str, float | None]
@@ -257,7 +309,7 @@ class _Average:
         if self.precision is None:
             return None
         ious = slice(None) if iou is None else iou
-        return _mean(self.precision[ious, :, index, ALL_AREAS, -1])
+        return mean_precision(self.precision[ious, :, index, ALL_AREAS, -1])
 
 
 def _average_precision(
@@ -266,27 +318,16 @@ def _average_precision(
     classes: Sequence[str],
     max_detections: int,
 ) -> _Average:
-    truth = _coco(
-        [_truth_record(s, a) for s in samples for a in s["annotations"]], samples, classes
-    )
-    records: list[dict[str, Any]] = []
-    for record in coco_results(detections):
-        _, _, width, height = record["bbox"]
-        records.append({**record, "area": width * height, "iscrowd": 0, "id": len(records) + 1})
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        evaluation = COCOeval(truth, _coco(records, samples, classes), "bbox")
-        # Its own summary reads the limit 100 alone and gives -1 for any other.
-        evaluation.params.maxDets = [1, 10, max_detections]
-        evaluation.evaluate()
-        evaluation.accumulate()
+    records = [_truth_record(s, a) for s in samples for a in s["annotations"]]
+    evaluation = coco_evaluation(samples, records, detections, classes, max_detections)
     precision: NDArray[np.float64] = evaluation.eval["precision"]
     values = {
-        "AP": _mean(precision[:, :, :, ALL_AREAS, -1]),
-        "AP50": _mean(precision[IOU_50, :, :, ALL_AREAS, -1]),
-        "AP75": _mean(precision[IOU_75, :, :, ALL_AREAS, -1]),
-        "APs": _mean(precision[:, :, :, SMALL, -1]),
-        "APm": _mean(precision[:, :, :, MEDIUM, -1]),
-        "APl": _mean(precision[:, :, :, LARGE, -1]),
+        "AP": mean_precision(precision[:, :, :, ALL_AREAS, -1]),
+        "AP50": mean_precision(precision[IOU_50, :, :, ALL_AREAS, -1]),
+        "AP75": mean_precision(precision[IOU_75, :, :, ALL_AREAS, -1]),
+        "APs": mean_precision(precision[:, :, :, SMALL, -1]),
+        "APm": mean_precision(precision[:, :, :, MEDIUM, -1]),
+        "APl": mean_precision(precision[:, :, :, LARGE, -1]),
     }
     return _Average(values, precision)
 
@@ -320,11 +361,6 @@ def _truth_record(sample: Sample, annotation: Any) -> dict[str, Any]:  # noqa: A
         "iscrowd": annotation["iscrowd"],
         "id": 0,
     }
-
-
-def _mean(precision: NDArray[np.float64]) -> float | None:
-    defined = precision[precision > -1]  # pycocotools marks what has no truth by -1
-    return float(defined.mean()) if defined.size else None
 
 
 # --- Precision, recall, F1 -----------------------------------------------------------------------
@@ -426,10 +462,6 @@ def _class_metrics(
 def _truth_counts(samples: Iterable[Sample], classes: int) -> NDArray[np.int64]:
     kinds = [a["category_id"] for s in samples for a in s["annotations"] if not a["iscrowd"]]
     return np.bincount(np.asarray(kinds, dtype=np.int64), minlength=classes)
-
-
-def _best(found: Detections, limit: int) -> Detections:
-    return found.select(np.argsort(-found.scores, kind="stable")[:limit])
 
 
 def _cell(number: float | None, name: str) -> str:

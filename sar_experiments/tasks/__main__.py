@@ -60,7 +60,8 @@ def run_task(config: Config, folder: Path, interruption: Interruption) -> int:
 def _needs_torch(config: Config) -> bool:
     """Tell whether PyTorch is used: loading it costs seconds and 600 MB."""
     is_classic = config.model.cfar is not None and config.task.name in ("predict", "serve")
-    return config.runtime is Runtime.torch and not is_classic
+    reads_files = config.task.name == "report"
+    return config.runtime is Runtime.torch and not is_classic and not reads_files
 
 
 def log_to(folder: Path, rank: int = 0) -> None:

@@ -1,0 +1,139 @@
+"""Recall and average precision by the size of objects; knows no model."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sar_experiments.detections import Detections
+from sar_experiments.evaluate.metrics import (
+    IOU_50,
+    assign,
+    best_detections,
+    coco_evaluation,
+    mean_precision,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sar_experiments.data.annotations import BoxAnnotation, Sample
+
+
+@dataclass(frozen=True)
+class SizeBin:
+    """Objects of one size.
+
+    Attributes:
+        low_px: Smallest root of the box area, included.
+        high_px: Largest, excluded; infinite for the last bin.
+        truths: Objects, crowds left out.
+        hits: Of these, found at the threshold.
+        ap: COCO AP; None without truth. Detections of another size count only where they hit.
+        ap50: AP at IoU 0.5, likewise.
+    """
+
+    low_px: float
+    high_px: float
+    truths: int
+    hits: int
+    ap: float | None
+    ap50: float | None
+
+    @property
+    def recall(self) -> float | None:
+        """Return hits over truths; None without truth."""
+        return self.hits / self.truths if self.truths else None
+
+
+def by_size(  # noqa: PLR0913 - as ``measure``, and the bins
+    samples: Sequence[Sample],
+    detections: Mapping[int, Detections],
+    classes: Sequence[str],
+    *,
+    edges_px: Sequence[float],
+    max_detections: int,
+    match_iou: float,
+    threshold: float | None,
+) -> tuple[SizeBin, ...]:
+    """Measure objects of each size by themselves.
+
+    Args:
+        samples: The truth; every image that was looked at.
+        detections: Image id -> what was found.
+        classes: Names of the class indices.
+        edges_px: Rising borders between the bins, above 0, as root of the box area.
+        max_detections: Counted per image, best first.
+        match_iou: Intersection over union from which a detection is a hit.
+        threshold: Score from which detections count for the recall; None counts none.
+
+    Returns:
+        One bin more than there are edges, smallest objects first.
+    """
+    bounds = [0.0, *map(float, edges_px), math.inf]
+    best = best_detections(detections, max_detections)
+    truths, hits = _counts(samples, best, bounds, threshold=threshold, match_iou=match_iou)
+    ranges = [
+        [low**2, float(np.nextafter(min(high, 1e9) ** 2, 0))] for low, high in pairwise(bounds)
+    ]
+    records = [_record(s, a) for s in samples for a in s["annotations"]]
+    evaluation = coco_evaluation(
+        samples, records, best, classes, max_detections, area_ranges_px2=ranges
+    )
+    precision = evaluation.eval["precision"]
+    return tuple(
+        SizeBin(
+            low_px=bounds[k],
+            high_px=bounds[k + 1],
+            truths=truths[k],
+            hits=hits[k],
+            ap=mean_precision(precision[:, :, :, k, -1]),
+            ap50=mean_precision(precision[IOU_50, :, :, k, -1]),
+        )
+        for k in range(len(ranges))
+    )
+
+
+def size_px(annotation: BoxAnnotation) -> float:
+    """Return the root of the box area, whatever area the file gives."""
+    left, top, right, bottom = annotation["bbox"]
+    return math.sqrt(max(0.0, right - left) * max(0.0, bottom - top))
+
+
+def _counts(
+    samples: Sequence[Sample],
+    detections: Mapping[int, Detections],
+    bounds: Sequence[float],
+    *,
+    threshold: float | None,
+    match_iou: float,
+) -> tuple[list[int], list[int]]:
+    """Return how many objects there are of each size, and how many of them are found."""
+    truths, hits = [0] * (len(bounds) - 1), [0] * (len(bounds) - 1)
+    for sample in samples:
+        found = detections.get(sample["image_id"], Detections.none())
+        found = Detections.none() if threshold is None else found.above(threshold)
+        hit = set(assign(sample, found, match_iou=match_iou).truth_of.tolist())
+        for index, each in enumerate(sample["annotations"]):
+            if not each["iscrowd"]:
+                place = bisect.bisect_right(bounds, size_px(each)) - 1
+                truths[place] += 1
+                hits[place] += index in hit
+    return truths, hits
+
+
+def _record(sample: Sample, annotation: BoxAnnotation) -> dict[str, Any]:
+    left, top, right, bottom = annotation["bbox"]
+    return {
+        "image_id": sample["image_id"],
+        "category_id": annotation["category_id"] + 1,
+        "bbox": [left, top, right - left, bottom - top],
+        "area": size_px(annotation) ** 2,
+        "iscrowd": annotation["iscrowd"],
+        "id": 0,
+    }

@@ -1,0 +1,1 @@
+"""The report: runs compared on one page, from the files that they leave."""

@@ -1,0 +1,212 @@
+"""Which runs a report is about, and what their files say of each."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import textwrap
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from sar_experiments import run_folder
+from sar_experiments.config import HASH_EXCLUDES
+from sar_experiments.errors import ConfigError
+from sar_experiments.run_state import RunReader, run_folders
+from sar_experiments.summary import SEED, rows_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from sar_experiments.run_folder import Result
+
+MEASURING_TASKS = ("train", "evaluate")
+_NO_SETTING = (SEED, "task", "output", "resume", "force", *HASH_EXCLUDES)
+"""Overrides, whole groups included, that do not tell one setting from another."""
+_LABEL = 90  # letters of a label
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where libyaml is there
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run, as its files tell.
+
+    Attributes:
+        folder: Run folder.
+        name: Unique among the runs of a report, as short as that allows.
+        result: Its result.json.
+        state: Its status, or ``stalled`` or ``dead`` where it says running.
+        config: Plain values of config.yaml; empty where that cannot be read.
+        changes: Key -> value of the overrides that not all runs share, but for the seed and what
+            changes no result.
+        setting: What runs share that differ in the seed alone.
+    """
+
+    folder: Path
+    name: str
+    result: Result
+    state: str
+    config: Mapping[str, Any]
+    changes: Mapping[str, str]
+    setting: str
+
+    @property
+    def seed(self) -> int | None:
+        """Return the seed; None where config.yaml does not tell."""
+        seed = self.config.get(SEED)
+        return seed if isinstance(seed, int) else None
+
+    @property
+    def model(self) -> str:
+        """Return the name of the model, empty where config.yaml does not tell."""
+        model = self.config.get("model")
+        return str(model.get("name", "")) if isinstance(model, dict) else ""
+
+    @property
+    def is_cfar(self) -> bool:
+        """Tell whether it is the classic detector."""
+        model = self.config.get("model")
+        return isinstance(model, dict) and model.get("cfar") is not None
+
+    @property
+    def label(self) -> str:
+        """Return what it changed, for people; its model, or name, where that is nothing."""
+        told = " ".join(f"{key}={value}" for key, value in self.changes.items())
+        return textwrap.shorten(told, _LABEL, placeholder=" …") or self.model or self.name
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a source holds.
+
+    Attributes:
+        measured: Runs with numbers to compare.
+        others: Runs that failed, diverged, were given up or go on, with their reason.
+        unread: Folders whose result.json cannot be read.
+        left_out: Task -> number of runs that measure nothing, such as predictions.
+    """
+
+    measured: tuple[Run, ...]
+    others: tuple[Run, ...]
+    unread: tuple[Path, ...]
+    left_out: Mapping[str, int]
+
+
+def find_runs(source: str | Sequence[str], *, metric: str, stalled_s: float) -> Found:
+    """Read the runs that a source means.
+
+    Args:
+        source: A run folder, a folder of runs or of sweeps, a pattern, or several of them.
+        metric: Name of the metric that the order follows.
+        stalled_s: Seconds without a word after which a run that says running is stalled.
+
+    Raises:
+        ConfigError: There is no run that trains or evaluates.
+    """
+    folders = _folders([source] if isinstance(source, str) else source)
+    results = {folder: run_folder.read_result(folder) for folder in folders}
+    unread = tuple(folder for folder, result in results.items() if result is None)
+    known = {folder: result for folder, result in results.items() if result is not None}
+    wanted = {f: r for f, r in known.items() if r.task in MEASURING_TASKS or metric in r.metrics}
+    left_out: dict[str, int] = {}
+    for result in (known[folder] for folder in known.keys() - wanted.keys()):
+        left_out[result.task] = left_out.get(result.task, 0) + 1
+    if not wanted and not unread:
+        told = ", ".join(f"{count} of task={task}" for task, count in left_out.items())
+        msg = (
+            f"source={source} holds no run that trains or evaluates (found: {told or 'no run'});"
+            " accepted are a run folder, a folder of runs such as a sweep, a pattern, or a list"
+        )
+        raise ConfigError(msg)
+    runs = _read(wanted, metric=metric, stalled_s=stalled_s)
+    measured = tuple(run for run in runs if run.state == "completed")
+    others = tuple(run for run in runs if run.state != "completed")
+    return Found(measured, others, unread, dict(sorted(left_out.items())))
+
+
+def _folders(sources: Iterable[str]) -> list[Path]:
+    """Return the run folders, each once, in the order of the sources.
+
+    Raises:
+        ConfigError: A source is not there.
+    """
+    found: dict[Path, Path] = {}
+    for source in sources:
+        roots = [source]
+        if glob.has_magic(source) and not Path(source).exists():
+            roots = sorted(glob.glob(source, recursive=True))  # noqa: PTH207 - absolute patterns
+        if not roots or not all(Path(root).exists() for root in roots):
+            msg = f"source={source}: nothing is there"
+            raise ConfigError(msg)
+        for root in map(Path, roots):
+            start = root if root.is_dir() else root.parent  # a file of a run means the run
+            for folder in run_folders(start):
+                found.setdefault(folder.resolve(), folder)
+    return list(found.values())
+
+
+def _read(results: Mapping[Path, Result], *, metric: str, stalled_s: float) -> list[Run]:
+    names = _names(list(results))
+    rows = rows_of({names[folder]: result for folder, result in results.items()}, metric=metric)
+    folders = {name: folder for folder, name in names.items()}
+    runs = []
+    for row in rows:
+        folder, result = folders[row.job], row.result
+        config = read_config_plainly(folder)
+        changes = _of_setting(row.changes)
+        state = result.status
+        if state == "running":
+            seen = RunReader(folder, metric=metric, stalled_s=stalled_s).read()
+            state = seen[0].state if seen else state
+        setting = _setting(config, result)
+        runs.append(Run(folder, row.job, result, state, config, changes, setting))
+    return runs
+
+
+def told_apart(runs: Sequence[Run]) -> list[Run]:
+    """Return runs on the same data with the changes that tell them apart; CFARs by themselves."""
+    changes: dict[str, dict[str, str]] = {}
+    for is_cfar in (False, True):
+        results = {run.name: run.result for run in runs if run.is_cfar is is_cfar}
+        changes |= {row.job: _of_setting(row.changes) for row in rows_of(results, metric="")}
+    return [replace(run, changes=changes[run.name]) for run in runs]
+
+
+def _of_setting(changes: Mapping[str, str]) -> dict[str, str]:
+    return {k: v for k, v in changes.items() if k.split(".")[0] not in _NO_SETTING}
+
+
+def read_config_plainly(folder: Path) -> Mapping[str, Any]:
+    """Return config.yaml as plain values, without the schema: a thousand take seconds."""
+    with contextlib.suppress(OSError, yaml.YAMLError, UnicodeDecodeError):
+        text = (folder / run_folder.CONFIG).read_text(encoding="utf-8")
+        content = yaml.load(text, Loader=_LOADER)  # both are safe loaders
+        if isinstance(content, dict):
+            return content
+    return {}
+
+
+def _setting(config: Mapping[str, Any], result: Result) -> str:
+    if config:
+        return run_folder.config_hash(config, exclude=(*HASH_EXCLUDES, SEED))
+    kept = [
+        each
+        for each in result.overrides
+        if each.lstrip("+~").split("=")[0].split(".")[0] not in _NO_SETTING
+    ]
+    return " ".join(sorted(kept)) or "unknown"
+
+
+def _names(folders: Sequence[Path]) -> dict[Path, str]:
+    """Return folder -> its path below what all of them share."""
+    absolute = [folder.absolute() for folder in folders]
+    if len(absolute) == 1:
+        return {folders[0]: absolute[0].name}
+    shared = Path(os.path.commonpath(absolute)) if absolute else Path()
+    return {
+        folder: str(path.relative_to(shared))
+        for folder, path in zip(folders, absolute, strict=True)
+    }
