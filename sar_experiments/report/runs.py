@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-import textwrap
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,7 +74,8 @@ class Run:
     def label(self) -> str:
         """Return what it changed, for people; its model, or name, where that is nothing."""
         told = " ".join(f"{key}={value}" for key, value in self.changes.items())
-        return textwrap.shorten(told, _LABEL, placeholder=" …") or self.model or self.name
+        short = f"{told[:_LABEL]} …" if len(told) > _LABEL else told
+        return short or self.model or self.name
 
 
 @dataclass(frozen=True)

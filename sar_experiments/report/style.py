@@ -3,15 +3,15 @@
 STYLE = """
 body{margin:0;background:#fff;color:#1c2126}
 body{font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
-main{max-width:1080px;margin:0 auto;padding:16px}
-h1{font-size:1.5rem;line-height:1.25;margin:.2em 0;overflow-wrap:anywhere}
+main{max-width:1080px;margin:0 auto;padding:16px;overflow-wrap:anywhere}
+h1{font-size:1.5rem;line-height:1.25;margin:.2em 0}
 h2{font-size:1.3rem;margin:2em 0 .4em;padding-bottom:.2em;border-bottom:2px solid #1c2126}
 h3{font-size:1.1rem;margin:1.8em 0 .4em}
-h4{font-size:.95rem;margin:1.2em 0 .3em;overflow-wrap:anywhere}
+h4{font-size:.95rem;margin:1.2em 0 .3em}
 p,ul{margin:.4em 0}
-.made,.small{color:#59636e;font-size:.85rem;overflow-wrap:anywhere}
-.lead{font-size:1.1rem;font-weight:600;overflow-wrap:anywhere}
-.note{background:#fff3d6;border-left:4px solid #e69f00;padding:.4em .7em;overflow-wrap:anywhere}
+.made,.small{color:#59636e;font-size:.85rem}
+.lead{font-size:1.1rem;font-weight:600}
+.note{background:#fff3d6;border-left:4px solid #e69f00;padding:.4em .7em}
 .wide{overflow-x:auto}
 table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums}
 th,td{padding:.3em .6em;text-align:right;border-bottom:1px solid #dde1e5;white-space:nowrap}
@@ -23,9 +23,8 @@ td.long{white-space:normal;min-width:18em;max-width:32em;overflow-wrap:anywhere}
 .chart{width:100%;height:auto;display:block}
 .chart text{font-size:13px;fill:#1c2126}
 .chart .grid{stroke:#e3e7ea}.chart .axis{stroke:#1c2126;fill:none}
-figcaption{font-size:.85rem;overflow-wrap:anywhere}
+figcaption{font-size:.85rem}
 .legend{list-style:none;padding:0;margin:.5em 0;font-size:.88rem}
-.legend li{overflow-wrap:anywhere}
 .key{width:26px;height:10px;margin-right:8px}
 .gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:10px}
 .gallery figure{margin:0}
@@ -38,8 +37,8 @@ figcaption{font-size:.85rem;overflow-wrap:anywhere}
 .truth{stroke:#56b4e9;stroke-dasharray:4 3}
 .hit{stroke:#00c78c}.miss{stroke:#ffb000}.false{stroke:#ff5a1f}
 .c-truth{color:#1f7fb8}.c-hit{color:#00785a}.c-miss{color:#9a6a00}.c-false{color:#c23b00}
-details{margin:.4em 0}summary{cursor:pointer;overflow-wrap:anywhere}
+details{margin:.4em 0}summary{cursor:pointer}
 dl{display:grid;grid-template-columns:auto 1fr;gap:.1em .8em}
 dl{font-size:.85rem;margin:.4em 0 .4em 1em}
-dt{color:#59636e}dd{margin:0;overflow-wrap:anywhere;font-family:ui-monospace,monospace}
+dt{color:#59636e;white-space:nowrap}dd{margin:0;font-family:ui-monospace,monospace}
 """

@@ -158,6 +158,30 @@ def logged_steps(folder):
     return sorted({json.loads(line)["iteration"] for line in lines})
 
 
+def test_a_report_says_what_the_run_measured_and_needs_no_pytorch(
+    trained, command, without_torch, tmp_path
+):
+    output = tmp_path / "report"
+    arguments = command("task=report", f"source={trained[0]}", f"output={output}")
+    for _ in range(2):  # the same command makes it anew
+        process = subprocess.run(
+            arguments, env=without_torch, cwd=tmp_path, capture_output=True, text=True,
+            timeout=120, check=False,
+        )  # fmt: skip
+        assert process.returncode == 0, process.stdout + process.stderr
+        assert f"report: {output / 'report.html'}" in process.stdout
+    (section,) = json.loads((output / "report.json").read_text())["sections"]
+    (details,) = section["details"]
+    assert details["doubt"] == ""
+    values = section["settings"][0]["runs"][0]["values"]
+    assert values["AP50"] == trained[1]["metrics"]["AP50"]
+    assert section["data"]["images"] == 6
+    assert section["data"]["pixel_m_from"] == "the simulator"
+    assert (output / "report.csv").read_text().count("\n") == 2
+    assert "Best: " in (output / "report.html").read_text()
+    assert json.loads((output / "result.json").read_text())["status"] == "completed"
+
+
 def test_a_killed_run_ends_with_the_same_weights(trained, command, call, tmp_path):
     folder, _, _ = trained
     killed = tmp_path / "killed"
@@ -232,6 +256,10 @@ def test_a_mistake_ends_with_one_paragraph(call, tmp_path, arguments, sentence):
     ("arguments", "sentence"),
     [
         (["usecase=ships"], "usecase.train.images=DIR"),
+        (["task=report"], "task=report needs source=RUN_OR_SWEEP"),
+        (["task=report", "source=nowhere"], "source=nowhere does not exist"),
+        (["task=report", "source=.", "report.sizes_px=[16,8]"], "report.sizes_px=[16.0, 8.0]"),
+        (["task=report", "source=.", "report.pixel_m=0"], "report.pixel_m=0.0 must be above 0"),
         (["usecase=ships", "usecase.simulator.seed=3"], "inside one that is null"),
         (["solver.base_lr=1,2"], "--multirun"),
         (["solver.steps=[1"], "cannot be read"),

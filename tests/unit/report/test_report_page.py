@@ -1,0 +1,342 @@
+"""A report's numbers are those of result.json, its page loads nothing, and what lacks is said.
+
+Every value that a name could smuggle in is escaped.
+"""
+
+import csv
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from sar_experiments import run_folder
+from sar_experiments.config import MeasuredPart
+from sar_experiments.detections import Detections
+from sar_experiments.report.analysis import read_detections
+from sar_experiments.report.charts import Axis
+from sar_experiments.report.comparison import sentences
+from sar_experiments.report.page import as_page
+from sar_experiments.report.runner import report
+from sar_experiments.report.tables import as_csv, as_json
+
+VOID = {"meta", "br"}
+
+
+class Checked(HTMLParser):
+    """Collects text and the tags; refuses a page whose tags do not close."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.tags, self.text, self.loaded = [], [], [], []
+        self.feed(page)
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.loaded += [v for k, v in attributes if k in ("src", "href", "xlink:href", "action")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def page_of(made):
+    return as_page(made, title="Report on runs", made="now")
+
+
+def told(made, section=0):
+    return " ".join(sentences(made.sections[section], metric=made.metric, part=made.part))
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_the_numbers_are_those_of_result_json(folders, part):
+    prefix = "" if part == "val" else "test/"
+    recorded = {}
+    for name, lr in (("a", 0.1), ("b", 0.2)):
+        folder = folders.run(name, lr=lr, share=4 * lr)
+        recorded[name] = run_folder.read_result(folder).metrics
+    made = report(folders.asked(part=MeasuredPart(part)))
+    (section,) = made.sections
+    assert len(section.analyses) == 2
+    for analysis in section.analyses:
+        expected = recorded[analysis.run.name]
+        for name in ("AP", "AP50", "APs", "precision", "recall", "f1"):
+            assert analysis.metrics.values[name] == pytest.approx(expected[prefix + name], abs=1e-9)
+        assert analysis.threshold == pytest.approx(expected[f"{prefix}threshold"], abs=1e-6)
+        assert analysis.doubt == ""
+        values = next(
+            s.values[analysis.run.name] for s in section.settings if s.best is analysis.run
+        )
+        assert values["hits"] == analysis.metrics.hits == sum(b.hits for b in analysis.sizes)
+        assert values["misses"] == analysis.metrics.misses
+        assert values["false_alarms"] == analysis.metrics.false_alarms
+        assert analysis.confusion.trace() >= analysis.metrics.hits
+    best = section.analyses[0]
+    counts = section.galleries[0].counts
+    assert counts["hits"] == best.metrics.hits
+    assert counts["misses"] == best.metrics.misses
+    assert counts["false alarms"] == best.metrics.false_alarms
+
+
+def test_seeds_are_one_row_with_mean_and_deviation(folders):
+    for seed in (1, 2, 3):
+        folders.run(f"s{seed}", seed=seed)
+    folders.run("other", seed=1, lr=0.2, share=0.1)
+    made = report(folders.asked())
+    first, second = made.sections[0].settings
+    assert (len(first.runs), len(second.runs)) == (3, 1)
+    values = [run_folder.read_result(folders.runs / f"s{s}").metrics["AP50"] for s in (1, 2, 3)]
+    mean, deviation = np.mean(values), np.std(values, ddof=1)
+    text = " ".join(Checked(page_of(made)).text)
+    assert f"{mean:.3f} ± {deviation:.3f}" in text
+    assert f"the best of 3 seeds (mean {mean:.3f}, standard deviation {deviation:.3f})" in text
+
+
+def test_the_page_loads_nothing_and_shows_curves_and_pictures(folders):
+    folders.run("a")
+    folders.cfar("classic")
+    page = page_of(report(folders.asked()))
+    checked = Checked(page)
+    assert "default-src 'none'" in page
+    assert checked.loaded
+    assert all(each.startswith("data:image/png;base64,") for each in checked.loaded)
+    assert "script" not in checked.tags
+    assert page.count('class="chart"') == 3  # precision-recall, false alarms, loss
+    assert checked.tags.count("figure") == 3 + 2 * 9  # three of each kind, network and CFAR
+    assert {"svg", "table", "polyline", "image"} <= set(checked.tags)
+
+
+def test_whatever_names_hold_is_shown_and_never_markup(folders):
+    evil = '<script>alert("1")</script>&'
+    folders.run("a", overrides=["usecase=infra", f"note={evil}", f"usecase.name='{evil}'"])
+    folders.run("b", overrides=["usecase=infra"], lr=0.2)
+    folders.run("c", overrides=[f"note={evil}"], status="failed", why=evil, metrics={})
+    name = folders.root / "val.json"
+    name.write_text(name.read_text().replace('"ship"', json.dumps(evil)))
+    for path in ("train.json", "test.json"):
+        other = folders.root / path
+        other.write_text(other.read_text().replace('"ship"', json.dumps(evil)))
+    made = report(folders.asked())
+    page = as_page(made, title=evil, made=evil)
+    checked = Checked(page)
+    assert "script" not in checked.tags
+    assert "<script" not in page
+    assert evil in "".join(checked.text)
+
+
+def test_runs_that_failed_are_shown_with_their_reason(folders):
+    folders.run("good")
+    folders.run("bad", status="diverged", why="the loss exploded at step 7", metrics={})
+    made = report(folders.asked())
+    text = " ".join(Checked(page_of(made)).text)
+    assert "the loss exploded at step 7" in text
+    (other,) = as_json(made)["not_compared"]
+    assert (other["run"], other["state"]) == ("bad", "diverged")
+    rows = list(csv.DictReader(io.StringIO(as_csv(made))))
+    assert [(row["run"], row["state"]) for row in rows] == [
+        ("good", "completed"), ("bad", "diverged"),
+    ]  # fmt: skip
+    assert rows[1]["why"] == "the loss exploded at step 7"
+
+
+def test_missing_annotations_leave_the_recorded_numbers_and_say_which_run_lacks_them(folders):
+    folder = folders.run("a")
+    (folders.root / "val.json").unlink()
+    made = report(folders.asked())
+    (section,) = made.sections
+    assert section.truth is None
+    assert re.search(r"for a: .*val\.json", section.notes[0])
+    text = " ".join(Checked(page_of(made)).text)
+    assert f"{run_folder.read_result(folder).metrics['AP50']:.3f}" in text
+    assert "val.json" in text
+
+
+def test_missing_images_leave_curves_and_say_how_many_are_not_there(folders):
+    folders.run("a")
+    for file in (folders.root / "val").glob("*.png"):
+        file.unlink()
+    (section,) = report(folders.asked()).sections
+    assert section.analyses
+    assert any("6 image files are not there" in note for note in section.notes)
+    assert not any(section.galleries[0].crops.values())
+
+
+def test_a_missing_or_broken_detections_file_is_named(folders):
+    (folders.run("a") / "detections.json").unlink()
+    (folders.run("b", lr=0.2) / "detections.json").write_text('[{"image_id": 1}]')
+    (folders.run("c", lr=0.3) / "detections.json").write_text(
+        '[{"image_id": 99, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}]'
+    )
+    made = report(folders.asked())
+    notes = " ".join(made.sections[0].notes)
+    assert "for a: " in notes
+    assert "cannot be read" in notes
+    assert "for b: " in notes
+    assert "is no list of COCO results" in notes
+    assert "for c: " in notes
+    assert "99" in notes
+    Checked(page_of(made))
+
+
+def test_annotations_that_changed_since_are_noticed(folders):
+    folders.run("a")
+    path = folders.root / "val.json"
+    content = json.loads(path.read_text())
+    content["annotations"] = content["annotations"][:6]
+    path.write_text(json.dumps(content))
+    made = report(folders.asked())
+    assert "they were changed since" in " ".join(made.sections[0].notes)
+
+
+def test_runs_on_other_data_make_another_section(folders):
+    folders.run("a")
+    folders.run("b", lr=0.2)
+    path = folders.root / "val.json"
+    own = path.read_text()
+    path.write_text(own.replace('"area": 36', '"area": 36.5'))
+    assert len(report(folders.asked()).sections) == 1  # boxes are what counts
+    config = (folders.runs / "b" / "config.yaml").read_text()
+    shorter = json.loads(own)
+    shorter["images"] = shorter["images"][:4]
+    shorter["annotations"] = [a for a in shorter["annotations"] if a["image_id"] <= 4]
+    (folders.root / "val4.json").write_text(json.dumps(shorter))
+    (folders.runs / "b" / "config.yaml").write_text(config.replace("val.json", "val4.json"))
+    made = report(folders.asked())
+    assert [section.name for section in made.sections] == ["A", "B"]
+    assert "2 different sets of images" in " ".join(Checked(page_of(made)).text)
+
+
+def test_moved_data_is_the_same_data(folders):
+    folders.run("a")
+    folders.run("b", lr=0.2)
+    (folders.root / "moved").symlink_to(folders.root)
+    path = folders.runs / "b" / "config.yaml"
+    path.write_text(path.read_text().replace(f"{folders.root}/", f"{folders.root}/moved/"))
+    assert len(report(folders.asked()).sections) == 1
+
+
+def test_few_objects_training_images_and_the_choice_of_the_checkpoint_are_said(folders):
+    folder = folders.run("a")
+    config = folder / "config.yaml"
+    said = told(report(folders.asked()))
+    assert "24 objects are few: one object more or less is 0.042 of recall" in said
+    test = run_folder.read_result(folder).metrics["test/AP50"]
+    assert f"which flatters it; on the test part it has AP50 {test:.3f}" in said
+    assert "training images" not in said
+    config.write_text(config.read_text().replace(f"{folders.root}/train", f"{folders.root}/val"))
+    assert "6 of the 6 images are training images too" in told(report(folders.asked()))
+
+
+def test_a_lead_below_the_spread_over_seeds_is_called_chance(folders):
+    for seed in (1, 2, 3):
+        folders.run(f"a{seed}", seed=seed, share=0.5)
+        folders.run(f"b{seed}", seed=seed, share=0.5, lr=0.2)
+    assert "the order of the two may be chance" in told(report(folders.asked()))
+
+
+def test_a_cfar_is_the_baseline_and_tells_the_size_of_a_pixel(folders):
+    folders.run("a")
+    assert "No CFAR run is among them" in told(report(folders.asked()))
+    folders.cfar("classic")
+    made = report(folders.asked())
+    (section,) = made.sections
+    assert [each.run.is_cfar for each in section.analyses] == [False, True]
+    assert [each.analysis.run.name for each in section.galleries] == ["a", "classic"]
+    assert "The classic CFAR detector has AP50" in told(made)
+    assert section.truth.area_km2 == pytest.approx(6 * 120 * 120 * 100 / 1e6)
+    values = section.settings[0].values["a"]
+    expected = values["false_alarms"] / section.truth.area_km2
+    assert values["false_alarms_per_km2"] == pytest.approx(expected)
+    assert "stroke-dasharray" in page_of(made)
+
+
+def test_the_best_cfar_is_looked_into_however_far_down_it_stands(folders):
+    for place in range(3):
+        folders.run(f"n{place}", lr=0.1 + place, share=0.9)
+    folders.cfar("classic")
+    (section,) = report(folders.asked(runs=1)).sections
+    assert [each.run.is_cfar for each in section.analyses] == [False, True]
+
+
+def test_the_pixel_of_the_command_line_wins(folders):
+    folders.cfar("classic")
+    (section,) = report(folders.asked(pixel_m=2.0)).sections
+    assert (section.truth.pixel.mean_m, section.truth.pixel.origin) == (2.0, "report.pixel_m")
+
+
+def test_without_a_pixel_size_there_are_no_metres(folders):
+    folders.run("a")
+    made = report(folders.asked())
+    assert made.sections[0].truth.area_km2 is None
+    assert "per km²" not in page_of(made)
+    assert as_json(made)["sections"][0]["data"]["area_km2"] is None
+
+
+def test_a_run_without_any_detection_is_shown(folders):
+    folders.run("a")
+    folder = folders.run("nothing", lr=0.2, share=0.0)
+    (folder / "detections.json").write_text("[]")
+    result = run_folder.read_result(folder)
+    nothing = {"AP": 0.0, "AP50": 0.0, "AP75": 0.0, "recall": 0.0, "f1": 0.0}
+    nothing |= {"precision": None, "threshold": None}
+    run_folder.write_result(folder, run_folder.Result(**{**vars(result), "metrics": nothing}))
+    made = report(folders.asked())
+    assert len(made.sections[0].analyses) == 2
+    assert made.sections[0].notes == ()
+    Checked(page_of(made))
+    json.dumps(as_json(made), allow_nan=False)
+
+
+def test_only_runs_that_did_not_end_make_a_page_too(folders):
+    folders.run("bad", status="failed", why="no memory", metrics={})
+    made = report(folders.asked())
+    assert "no memory" in page_of(made)
+    assert "No run came to an end" in page_of(made)
+
+
+def test_json_holds_every_run_and_every_curve_in_few_points(folders):
+    folders.run("a")
+    folders.run("b", lr=0.2)
+    content = json.loads(json.dumps(as_json(report(folders.asked(runs=1))), allow_nan=False))
+    (section,) = content["sections"]
+    assert {run["run"] for s in section["settings"] for run in s["runs"]} == {"a", "b"}
+    (details,) = section["details"]
+    curve = details["curves"]["all"]
+    assert len(curve["recall"]) == len(curve["precision"]) == len(curve["scores"]) <= 400
+    assert [each["objects"] for each in details["sizes"]] == [6, 6, 6, 6, 0, 0]
+    assert section["settings"][0]["over_seeds"]["AP50"]["n"] == 1
+
+
+def test_detections_are_read_as_they_were_written(folders):
+    folder = folders.run("a")
+    found = read_detections(folder / "detections.json", classes=2)
+    assert set(found) == set(range(1, 7))
+    assert all(isinstance(each, Detections) for each in found.values())
+    with pytest.raises(ValueError, match="category_id 2 is none of the 1 classes"):
+        read_detections(folder / "detections.json", classes=1)
+
+
+@pytest.mark.parametrize(
+    ("axis", "ticks"),
+    [
+        (Axis("x", 0, 1), [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (Axis("x", 0, 150), [0, 50, 100, 150]),
+        (Axis("x", 0.01, 20, is_log=True), [0.01, 0.1, 1, 10]),
+    ],
+)
+def test_ticks_are_round(axis, ticks):
+    assert axis.ticks() == pytest.approx(ticks)
+    assert axis.place(axis.low) == 0
+    assert axis.place(axis.high * 2) == 1
