@@ -42,7 +42,8 @@ class Setting:
 
     Attributes:
         runs: One per seed, the latest of each.
-        repeats: Older runs of a seed that is there already; they say nothing about the spread.
+        repeats: Older runs of a seed that is there already, and evaluations of a run that gave the
+            same again; they say nothing about the spread.
         values: Run name -> its numbers.
     """
 
@@ -118,10 +119,18 @@ def grouped(
         values: Run name -> its numbers.
         metric: Larger is better.
     """
+    trained = {run.folder.resolve(): run for run in runs if run.result.task == "train"}
+    again: dict[str, list[Run]] = {}
     by_setting: dict[str, list[Run]] = {}
     for run in runs:
-        by_setting.setdefault(run.setting, []).append(run)
-    settings = [_setting(each, values, metric) for each in by_setting.values()]
+        first = run.repeated(trained)
+        if first is None:
+            by_setting.setdefault(run.setting, []).append(run)
+        else:
+            again.setdefault(first.setting, []).append(run)
+    settings = [
+        _setting(each, again.get(key, []), values, metric) for key, each in by_setting.items()
+    ]
 
     def order(setting: Setting) -> float:
         spread = setting.spread(metric)
@@ -131,10 +140,13 @@ def grouped(
 
 
 def _setting(
-    runs: Sequence[Run], values: Mapping[str, Mapping[str, float | None]], metric: str
+    runs: Sequence[Run],
+    again: Sequence[Run],
+    values: Mapping[str, Mapping[str, float | None]],
+    metric: str,
 ) -> Setting:
     latest: dict[object, Run] = {}
-    repeats = []
+    repeats = list(again)
     for run in sorted(runs, key=lambda each: each.result.ended):
         seed = run.name if run.seed is None else run.seed
         if seed in latest:

@@ -49,8 +49,8 @@ def runs_table(section: Section, part: str) -> Iterator[str]:
     if repeats:
         told = ", ".join(repeats[:_MOST_NAMES]) + (" …" if len(repeats) > _MOST_NAMES else "")
         yield (
-            '<p class="small">Older runs of the same setting and seed, left out of the means:'
-            f" {escape(told)}.</p>"
+            '<p class="small">Left out of the means, since another run has the same setting and'
+            f" seed: {escape(told)}.</p>"
         )
 
 

@@ -26,6 +26,7 @@ MEASURING_TASKS = ("train", "evaluate")
 _NO_SETTING = (SEED, "task", "output", "resume", "force", *HASH_EXCLUDES)
 """Overrides, whole groups included, that do not tell one setting from another."""
 _LABEL = 90  # letters of a label
+_SAME = 1e-4  # a GPU and a CPU may differ by as much
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where libyaml is there
 
 
@@ -69,6 +70,23 @@ class Run:
         """Tell whether it is the classic detector."""
         model = self.config.get("model")
         return isinstance(model, dict) and model.get("cfar") is not None
+
+    def repeated(self, trained: Mapping[Path, Run]) -> Run | None:
+        """Return the run whose checkpoint it evaluates, with the same result; None for no such.
+
+        Args:
+            trained: Resolved folder -> training.
+        """
+        weights = self.config.get("weights")
+        if self.result.task != "evaluate" or not isinstance(weights, str):
+            return None
+        path = Path(weights).resolve()
+        other = trained.get(path) or trained.get(path.parent)
+        if other is None:
+            return None
+        mine, others = self.result.metrics, other.result.metrics
+        is_same = all(_is_close(mine.get(name), others.get(name)) for name in ("AP", "AP50"))
+        return other if is_same else None
 
     @property
     def label(self) -> str:
@@ -166,11 +184,18 @@ def _read(results: Mapping[Path, Result], *, metric: str, stalled_s: float) -> l
     return runs
 
 
+def _is_close(one: float | None, other: float | None) -> bool:
+    return one == other if one is None or other is None else abs(one - other) < _SAME
+
+
 def told_apart(runs: Sequence[Run]) -> list[Run]:
-    """Return runs on the same data with the changes that tell them apart; CFARs by themselves."""
+    """Return runs on the same data with the changes that tell those of a kind apart.
+
+    Trainings, evaluations and CFARs are kinds: they have other keys on their command lines.
+    """
     changes: dict[str, dict[str, str]] = {}
-    for is_cfar in (False, True):
-        results = {run.name: run.result for run in runs if run.is_cfar is is_cfar}
+    for kind in {(run.is_cfar, run.result.task) for run in runs}:
+        results = {r.name: r.result for r in runs if (r.is_cfar, r.result.task) == kind}
         changes |= {row.job: _of_setting(row.changes) for row in rows_of(results, metric="")}
     return [replace(run, changes=changes[run.name]) for run in runs]
 

@@ -17,7 +17,7 @@ table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-num
 th,td{padding:.3em .6em;text-align:right;border-bottom:1px solid #dde1e5;white-space:nowrap}
 th{background:#f3f5f7;vertical-align:bottom;font-weight:600}
 th.word,td.word{text-align:left}
-td.long{white-space:normal;min-width:18em;max-width:32em;overflow-wrap:anywhere}
+td.long{white-space:normal;min-width:24em;max-width:32em;overflow-wrap:anywhere}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:12px}
 .charts figure{margin:0}
 .chart{width:100%;height:auto;display:block}

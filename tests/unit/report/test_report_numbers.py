@@ -1,6 +1,7 @@
 """Counts come back from precision and recall exactly; seeds are averaged, each once."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,7 +19,7 @@ def truth(objects, images=10, area_km2=None):
 def run(name="a", *, seed=1, setting="s", ended="", **metrics):
     result = run_folder.Result(status="completed", task="train", metrics=metrics, ended=ended)
     config = {"seed": seed}
-    return Run(None, name, result, "completed", config, {}, setting)
+    return Run(Path(name), name, result, "completed", config, {}, setting)
 
 
 @pytest.mark.parametrize("objects", [1, 7, 100, 12345])

@@ -246,6 +246,23 @@ def test_a_lead_below_the_spread_over_seeds_is_called_chance(folders):
     assert "the order of the two may be chance" in told(report(folders.asked()))
 
 
+def test_an_evaluation_that_repeats_a_run_is_no_rival_of_it(folders):
+    folder = folders.run("a")
+    again = folders.run("again", task="evaluate", overrides=["task=evaluate", f"weights={folder}"])
+    config = again / "config.yaml"
+    config.write_text(config.read_text().replace("weights: null", f"weights: {folder}"))
+    made = report(folders.asked())
+    (setting,) = made.sections[0].settings
+    assert [run.name for run in setting.repeats] == ["again"]
+    assert "The next setting" not in told(made)
+    assert "another run has the same setting and seed: again" in page_of(made)
+    assert [row["run"] for row in csv.DictReader(io.StringIO(as_csv(made)))] == ["a", "again"]
+    result = run_folder.read_result(again)
+    changed = {**vars(result), "metrics": {**result.metrics, "AP": 0.9, "AP50": 0.99}}
+    run_folder.write_result(again, run_folder.Result(**changed))
+    assert len(report(folders.asked()).sections[0].settings) == 2
+
+
 def test_a_cfar_is_the_baseline_and_tells_the_size_of_a_pixel(folders):
     folders.run("a")
     assert "No CFAR run is among them" in told(report(folders.asked()))
