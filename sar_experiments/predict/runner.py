@@ -418,6 +418,8 @@ def _on_data(found: Detections, tile: Tile) -> Detections:
 
 
 def _read(job: _Job, index: int) -> Tile:
+    if job.failure:  # meanwhile: its files are about to be closed
+        raise SceneError(job.failure)
     return job.scene.read(job.plan[index].window)
 
 

@@ -12,6 +12,7 @@ a pixel is added there.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import threading
@@ -38,7 +39,7 @@ from sar_experiments.predict.detector import SceneHeader, Tile
 from sar_experiments.predict.sources import is_sentinel1, product_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -93,7 +94,8 @@ class Scene:
     ) -> None:
         self._files = source.files
         self._own = threading.local()
-        self._lock = threading.Lock()
+        self._idle = threading.Condition()
+        self._reading = 0
         self._open: list[Any] = []
         rasters = self._rasters()
         self._bands = [_chosen_bands(raster, bands) for raster in rasters]
@@ -113,12 +115,13 @@ class Scene:
             SceneError: The file is cut short or damaged there.
         """
         parts, masks = [], []
-        for number, raster in enumerate(self._rasters()):
-            pixels = self._read_bands(number, raster, window)
-            parts.append(pixels)
-            masks.append(_valid(pixels, self._marks[number]))
-            if self._has_mask[number]:
-                masks.append(self._read_mask(raster, window))
+        with self._in_use():
+            for number, raster in enumerate(self._rasters()):
+                pixels = self._read_bands(number, raster, window)
+                parts.append(pixels)
+                masks.append(_valid(pixels, self._marks[number]))
+                if self._has_mask[number]:
+                    masks.append(self._read_mask(raster, window))
         stacked = parts[0] if len(parts) == 1 else np.concatenate(parts)
         valid = masks[0] if len(masks) == 1 else np.logical_and.reduce(masks)
         pixels = np.ascontiguousarray(np.moveaxis(stacked, 0, 2))
@@ -152,12 +155,24 @@ class Scene:
         return picture, valid
 
     def close(self) -> None:
-        """Close the handles of all threads, none of which may be reading."""
-        with self._lock:
+        """Close the handles of all threads, once none is reading; GDAL would end the process."""
+        with self._idle:
+            self._idle.wait_for(lambda: not self._reading)
             for raster in self._open:
                 raster.close()
             self._open.clear()
-        self._own = threading.local()
+            self._own = threading.local()
+
+    @contextlib.contextmanager
+    def _in_use(self) -> Iterator[None]:
+        with self._idle:
+            self._reading += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._reading -= 1
+                self._idle.notify_all()
 
     def _rasters(self) -> list[Any]:
         """Return this thread's handles."""
@@ -165,7 +180,7 @@ class Scene:
         if found is None:
             found = [_opened(file) for file in self._files]
             self._own.rasters = found
-            with self._lock:
+            with self._idle:
                 self._open += found
         return found
 

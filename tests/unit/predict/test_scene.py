@@ -235,6 +235,20 @@ def test_threads_read_the_same_scene_at_once(write_scene, rng):
     assert (scene.read(WHOLE).pixels[:, :, 0] == pixels[:40, :60]).all()  # opens again
 
 
+def test_a_scene_is_closed_once_nobody_reads(write_scene, rng):
+    pixels = rng.integers(0, 255, (2000, 2000)).astype(np.uint8)
+    path = write_scene("scene.tif", pixels, compress="deflate", blockysize=50)
+    scene = opened(path)
+    whole = Window(0, 0, 2000, 2000)
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(20):
+            reads = [pool.submit(scene.read, whole) for _ in range(6)]
+            reads[0].result()
+            scene.close()
+            assert all((each.result().pixels[:, :, 0] == pixels).all() for each in reads)
+    scene.close()
+
+
 def test_an_overview_averages_and_knows_where_there_is_no_data(write_scene):
     pixels = np.full((900, 1200), 50, np.uint8)
     pixels[:, 600:] = 150
