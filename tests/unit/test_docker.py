@@ -237,7 +237,7 @@ def test_make_inside_finds_the_environment_finished(tmp_path):
     )
     assert process.returncode == 0, process.stderr
     assert "setup.sh" not in process.stdout
-    assert process.stdout.count(f"{environment}/bin/python -m sar_experiments") == 3
+    assert process.stdout.count(f"{environment}/bin/python -m sar_experiments") == 5
 
 
 def test_every_build_argument_is_documented():
