@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sar_experiments.report.numbers import wilson
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sar_experiments.report.analysis import Analysis
     from sar_experiments.report.crops import Crop
@@ -45,6 +45,7 @@ class Section:
         settings: Best first.
         analyses: Of the best run of the best settings, and of the best CFAR.
         galleries: Of the best network and the best CFAR.
+        seen: Run name -> how many of the images it learnt from as well.
         notes: What is missing or doubtful.
     """
 
@@ -53,6 +54,7 @@ class Section:
     settings: tuple[Setting, ...]
     analyses: tuple[Analysis, ...]
     galleries: tuple[Gallery, ...]
+    seen: Mapping[str, int]
     notes: tuple[str, ...]
 
 
@@ -64,7 +66,7 @@ def sentences(section: Section, *, metric: str, part: str) -> list[str]:
     found = [_best(best, section.truth, metric, part)]
     found += _at_threshold(best, section.truth)
     found += _runner_up(section.settings, metric)
-    found += _flattered(best, section.truth, metric, part)
+    found += _flattered(section, metric, part)
     found += _baseline(section, metric)
     return found
 
@@ -153,13 +155,17 @@ def _runner_up(settings: Sequence[Setting], metric: str) -> Iterator[str]:
         )
 
 
-def _flattered(best: Setting, truth: Truth | None, metric: str, part: str) -> Iterator[str]:
-    run = best.best
-    if truth is not None and truth.seen and not run.is_cfar:
+def _flattered(section: Section, metric: str, part: str) -> Iterator[str]:
+    run, truth = section.settings[0].best, section.truth
+    seen = section.seen.get(run.name, 0)
+    if truth is not None and seen and not run.is_cfar:
         yield (
-            f"{truth.seen} of the {len(truth.part.samples)} images are training images too:"
+            f"{seen} of the {len(truth.part.samples)} images are training images too:"
             " the numbers say how well they were learnt by heart, not what new images would give."
         )
+    networks = sum(not each.is_cfar for each in section.settings)
+    if part == "test" and networks > 1 and not run.is_cfar:
+        yield f"It is the best of {networks} settings on these very images, which flatters it."
     if part == "val" and run.result.task == "train":
         test = run.result.metrics.get(f"test/{metric}")
         told = f"; on the test part it has {metric} {number(test)}" if test is not None else ""

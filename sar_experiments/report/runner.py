@@ -17,7 +17,7 @@ from sar_experiments.report.runs import find_runs, told_apart
 from sar_experiments.report.truth import Truth, Truths, pixel_of_cfar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sar_experiments.config import Config
     from sar_experiments.report.analysis import Analysis
@@ -60,14 +60,16 @@ def report(config: Config) -> Report:
     truths = Truths(config)
     by_data: dict[str, list[Run]] = {}
     read: dict[str, Truth | str] = {}
+    seen: dict[str, int] = {}
     for run in found.measured:
         truth = truths.of(run)
         key = truth.key if isinstance(truth, Truth) else truth
         by_data.setdefault(key, []).append(run)
         read.setdefault(key, truth)
+        seen[run.name] = truth.seen if isinstance(truth, Truth) else 0
     ordered = sorted(by_data, key=lambda key: -len(by_data[key]))
     sections = tuple(
-        _section(_name(index, len(ordered)), by_data[key], read[key], config)
+        _section(_name(index, len(ordered)), by_data[key], read[key], seen, config)
         for index, key in enumerate(ordered)
     )
     return Report(found, sections, metric, part)
@@ -79,7 +81,9 @@ def _name(index: int, count: int) -> str:
     return _LETTERS[index] if index < len(_LETTERS) else str(index + 1)
 
 
-def _section(name: str, runs: Sequence[Run], truth: Truth | str, config: Config) -> Section:
+def _section(
+    name: str, runs: Sequence[Run], truth: Truth | str, seen: Mapping[str, int], config: Config
+) -> Section:
     metric, part = config.evaluation.metric, config.report.part.value
     known = truth if isinstance(truth, Truth) else None
     if known is not None and known.pixel is None:
@@ -91,7 +95,7 @@ def _section(name: str, runs: Sequence[Run], truth: Truth | str, config: Config)
     if known is None:
         about = f"{runs[0].name} and {len(runs) - 1} more" if len(runs) > 1 else runs[0].name
         why = f"No curves, sizes and pictures for {about}: {truth}"
-        return Section(name, None, settings, (), (), (why,))
+        return Section(name, None, settings, (), (), seen, (why,))
     notes = [f"{known.missing} image files are not there: {known.part.images}"] * (
         known.missing > 0
     )
@@ -110,7 +114,12 @@ def _section(name: str, runs: Sequence[Run], truth: Truth | str, config: Config)
             gallery, faults = _gallery(best, known, config)
             galleries.append(gallery)
             notes += faults
-    return Section(name, known, settings, tuple(analyses), tuple(galleries), _unique(notes))
+    shown = [each.run for each in analyses if seen[each.run.name] and not each.run.is_cfar]
+    notes += [
+        f"{run.name} learnt from {seen[run.name]} of these images, which flatters it."
+        for run in shown
+    ]
+    return Section(name, known, settings, tuple(analyses), tuple(galleries), seen, _unique(notes))
 
 
 def _to_look_into(settings: Sequence[Setting], count: int, metric: str) -> list[Run]:

@@ -125,7 +125,7 @@ def find_runs(source: str | Sequence[str], *, metric: str, stalled_s: float) -> 
         ConfigError: There is no run that trains or evaluates.
     """
     folders = _folders([source] if isinstance(source, str) else source)
-    results = {folder: run_folder.read_result(folder) for folder in folders}
+    results = {folder: _result(folder) for folder in folders}
     unread = tuple(folder for folder, result in results.items() if result is None)
     known = {folder: result for folder, result in results.items() if result is not None}
     wanted = {f: r for f, r in known.items() if r.task in MEASURING_TASKS or metric in r.metrics}
@@ -143,6 +143,12 @@ def find_runs(source: str | Sequence[str], *, metric: str, stalled_s: float) -> 
     measured = tuple(run for run in runs if run.state == "completed")
     others = tuple(run for run in runs if run.state != "completed")
     return Found(measured, others, unread, dict(sorted(left_out.items())))
+
+
+def _result(folder: Path) -> Result | None:
+    with contextlib.suppress(OSError):  # another user's, perhaps
+        return run_folder.read_result(folder)
+    return None
 
 
 def _folders(sources: Iterable[str]) -> list[Path]:

@@ -96,7 +96,6 @@ def _section(section: Section, report: Report) -> dict[str, Any]:
             "images": len(truth.part.samples),
             "objects": truth.objects,
             "classes": list(truth.part.classes),
-            "learnt_images": truth.seen,
             "missing_images": truth.missing,
             "area_km2": truth.area_km2,
             "pixel_m": None if truth.pixel is None else truth.pixel.mean_m,
@@ -107,12 +106,12 @@ def _section(section: Section, report: Report) -> dict[str, Any]:
         "data": data,
         "says": sentences(section, metric=report.metric, part=report.part),
         "notes": list(section.notes),
-        "settings": [_setting(each) for each in section.settings],
+        "settings": [_setting(each, section) for each in section.settings],
         "details": [_details(each, report.metric) for each in section.analyses],
     }
 
 
-def _setting(setting: Setting) -> dict[str, Any]:
+def _setting(setting: Setting, section: Section) -> dict[str, Any]:
     spreads = {name: setting.spread(name) for name in NUMBERS}
     return {
         "changes": dict(setting.best.changes),
@@ -121,7 +120,14 @@ def _setting(setting: Setting) -> dict[str, Any]:
             for name, each in spreads.items()
             if each is not None
         },
-        "runs": [{**_about(run), "values": dict(setting.values[run.name])} for run in setting.runs],
+        "runs": [
+            {
+                **_about(run),
+                "learnt_images": section.seen[run.name],
+                "values": dict(setting.values[run.name]),
+            }
+            for run in setting.runs
+        ],
         "repeats": [_about(run) for run in setting.repeats],
     }
 

@@ -15,7 +15,7 @@ from sar_experiments.data.checks import without_faulty
 from sar_experiments.data.findings import Finding
 from sar_experiments.data.images import polarisation_files
 from sar_experiments.data.parts import read_parts
-from sar_experiments.errors import SarError
+from sar_experiments.errors import DatasetError, SarError
 from sar_experiments.predict.scene import Scene
 from sar_experiments.predict.sources import SceneFiles
 
@@ -57,9 +57,10 @@ class Truth:
     """Images with their objects, as runs were measured on them.
 
     Attributes:
-        key: Alike for runs that were measured on the same truth in the same way.
+        key: Alike for runs that were measured on the same truth in the same way, whatever they
+            learnt from.
         part: The images.
-        seen: How many of them the network learnt from as well.
+        seen: How many of them the run learnt from as well.
         missing: How many image files are not there.
         pixel: None where nothing tells the size of a pixel.
     """
@@ -162,8 +163,13 @@ def _is_there(sample: Sample) -> bool:
 
 def _errors(folder: Path) -> list[Finding]:
     """Return the errors that the run's own data check found."""
-    content = json.loads((folder / run_folder.CHECK).read_text(encoding="utf-8"))
-    found = [Finding(**each) for each in content["findings"]]
+    path = folder / run_folder.CHECK
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        found = [Finding(**each) for each in content["findings"]]
+    except (TypeError, KeyError, ValueError) as error:
+        msg = f"{path} does not tell what was left out of the data: {error}"
+        raise DatasetError(msg) from error
     return [each for each in found if each.severity == "error"]
 
 

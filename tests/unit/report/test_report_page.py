@@ -239,6 +239,41 @@ def test_few_objects_training_images_and_the_choice_of_the_checkpoint_are_said(f
     assert "6 of the 6 images are training images too" in told(report(folders.asked()))
 
 
+def test_who_learnt_from_the_images_is_said_run_by_run(folders):
+    folders.run("honest", share=0.9)
+    cheat = folders.run("cheat", lr=0.2, share=0.5) / "config.yaml"
+    cheat.write_text(cheat.read_text().replace(f"{folders.root}/train", f"{folders.root}/val"))
+    made = report(folders.asked())
+    (section,) = made.sections
+    assert section.settings[0].best.name == "honest"
+    assert "training images too" not in told(made)
+    assert "cheat learnt from 6 of these images, which flatters it." in section.notes
+
+
+def test_what_the_data_check_left_out_is_left_out_here(folders):
+    folder = folders.run("a")
+    config = folder / "config.yaml"
+    text = config.read_text()
+    config.write_text(text.replace("ignore_bad_samples: false", "ignore_bad_samples: true"))
+    assert "check.json" in report(folders.asked()).sections[0].notes[0]  # it is not there
+    known = {"severity": "error", "code": "broken", "part": "val", "sentence": "broken"}
+    image = {**known, "file": str(folders.root / "val" / "val_1.png"), "annotation": None}
+    box = {**known, "file": str(folders.root / "val" / "val_2.png"), "annotation": 5}
+    (folder / "check.json").write_text(json.dumps({"findings": [image, box]}))
+    truth = report(folders.asked()).sections[0].truth
+    assert (len(truth.part.samples), truth.objects) == (5, 24 - 4 - 1)
+    (folder / "check.json").write_text(json.dumps({"findings": [{"kind": 1}]}))
+    assert "does not tell what was left out" in report(folders.asked()).sections[0].notes[0]
+
+
+def test_the_best_of_several_on_the_test_part_is_called_flattered(folders):
+    folders.run("a")
+    folders.run("b", lr=0.2)
+    made = report(folders.asked(part=MeasuredPart.test))
+    assert "the best of 2 settings on these very images, which flatters it" in told(made)
+    assert made.sections[0].truth.objects == 16
+
+
 def test_a_lead_below_the_spread_over_seeds_is_called_chance(folders):
     for seed in (1, 2, 3):
         folders.run(f"a{seed}", seed=seed, share=0.5)
