@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sar_experiments.report.runs import Run
     from sar_experiments.report.truth import Truth
 
+SLIGHT_IOU = 0.1
 SCORE_DIGITS = 6  # of detections.json
 _AGREE = 1e-3  # APs further apart were not computed from the same files
 _BOX_NUMBERS = 4
@@ -73,6 +74,8 @@ class Analysis:
         sizes: Smallest objects first.
         confusion: (classes + 1, classes + 1) counts, rows the truth, columns what was found; the
             last row false alarms, the last column misses. None for one class.
+        noticed: Hits and false alarms at the threshold if an overlap of SLIGHT_IOU is enough:
+            whether an object is noticed at all, however loose its box.
         doubt: One sentence where the files are not those that result.json was computed from.
     """
 
@@ -83,6 +86,7 @@ class Analysis:
     detections: dict[int, Detections]
     sizes: tuple[SizeBin, ...]
     confusion: NDArray[np.int64] | None
+    noticed: tuple[int, int]
     doubt: str
 
 
@@ -116,7 +120,8 @@ def analyse(
     doubt = _doubt(run, metrics, prefix)
     several = len(classes) > 1
     confusion = _confusion(samples, best, len(classes), threshold, match_iou) if several else None
-    return Analysis(run, metrics, threshold, match_iou, best, sizes, confusion, doubt)
+    noticed = _noticed(samples, best, threshold)
+    return Analysis(run, metrics, threshold, match_iou, best, sizes, confusion, noticed, doubt)
 
 
 def detections_file(part: str) -> str:
@@ -230,6 +235,18 @@ def _confusion(
         for index in matched.missed.tolist():
             counts[truth[index]["category_id"], classes] += 1
     return counts
+
+
+def _noticed(
+    samples: Sequence[Sample], detections: dict[int, Detections], threshold: float | None
+) -> tuple[int, int]:
+    hits = false_alarms = 0
+    for sample in samples:
+        shown = _passed(detections, sample, threshold)
+        truth_of = assign(sample, shown, match_iou=SLIGHT_IOU).truth_of
+        hits += int((truth_of >= 0).sum())
+        false_alarms += int((truth_of == FALSE_ALARM).sum())
+    return hits, false_alarms
 
 
 def _doubt(run: Run, metrics: Metrics, prefix: str) -> str:

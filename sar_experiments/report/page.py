@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from sar_experiments.report import figures
-from sar_experiments.report.analysis import FALSE, HIT, MISS
+from sar_experiments.report.analysis import FALSE, HIT, MISS, SLIGHT_IOU
 from sar_experiments.report.comparison import (
     counted,
     name_of,
@@ -80,6 +80,7 @@ def _section(section: Section, report: Report) -> Iterator[str]:
     yield from figures.curves(section, report.metric)
     yield from _sizes(section)
     yield from _classes(section)
+    yield from _noticed(section)
     for gallery in section.galleries:
         yield from _gallery(gallery, section.truth)
 
@@ -134,6 +135,28 @@ def _classes(section: Section) -> Iterator[str]:
     for analysis in networks[:1]:
         if analysis.confusion is not None:
             yield from _confusion(analysis, truth)
+
+
+def _noticed(section: Section) -> Iterator[str]:
+    """Tell loose boxes from what is not seen at all."""
+    assert section.truth is not None
+    objects = section.truth.objects
+    rows = []
+    for analysis in section.analyses:
+        strict = (analysis.metrics.hits, analysis.metrics.false_alarms)
+        row = [name_of(analysis.run)]
+        for hits, false_alarms in (strict, analysis.noticed):
+            recall = number(hits / objects if objects else None)
+            row += [f"{hits:,}", recall, f"{false_alarms:,}"]
+        rows.append(row)
+    slight = f"at IoU {SLIGHT_IOU:g}"
+    head = ["run", "found", "recall", "false alarms", f"found {slight}", "recall", "false alarms"]
+    yield "<h3>If a slight overlap were enough</h3>"
+    yield table(head, rows, words=(0,))
+    yield (
+        '<p class="small">At the same thresholds. What is found at the slight overlap alone was'
+        " noticed, but its box is loose: a matter of boxes, not of detection.</p>"
+    )
 
 
 def _confusion(analysis: Analysis, truth: Truth) -> Iterator[str]:

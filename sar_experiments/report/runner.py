@@ -114,11 +114,14 @@ def _section(
             gallery, faults = _gallery(best, known, config)
             galleries.append(gallery)
             notes += faults
-    shown = [each.run for each in analyses if seen[each.run.name] and not each.run.is_cfar]
-    notes += [
-        f"{run.name} learnt from {seen[run.name]} of these images, which flatters it."
-        for run in shown
+    flattered = [
+        f"{each.run.name} ({seen[each.run.name]})"
+        for each in analyses
+        if seen[each.run.name] and not each.run.is_cfar
     ]
+    if flattered:
+        told = ", ".join(flattered)
+        notes.append(f"Learnt from images that they are measured on, which flatters them: {told}.")
     return Section(name, known, settings, tuple(analyses), tuple(galleries), seen, _unique(notes))
 
 

@@ -8,7 +8,7 @@ import math
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from sar_experiments.report.analysis import progress_of
+from sar_experiments.report.analysis import SLIGHT_IOU, progress_of
 from sar_experiments.report.charts import thinned
 from sar_experiments.report.comparison import sentences
 from sar_experiments.report.numbers import COUNTED, RECORDED
@@ -177,6 +177,11 @@ def _details(analysis: Analysis, metric: str) -> dict[str, Any]:
             }
             for each in analysis.sizes
         ],
+        "noticed": {
+            "iou": SLIGHT_IOU,
+            "hits": analysis.noticed[0],
+            "false_alarms": analysis.noticed[1],
+        },
         "confusion": None if analysis.confusion is None else analysis.confusion.tolist(),
         "curves": {name: dict(_curve(curve)) for name, curve in metrics.curves.items()},
         "training": progress_of(analysis.run.folder, metric),

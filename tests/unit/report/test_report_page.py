@@ -247,7 +247,7 @@ def test_who_learnt_from_the_images_is_said_run_by_run(folders):
     (section,) = made.sections
     assert section.settings[0].best.name == "honest"
     assert "training images too" not in told(made)
-    assert "cheat learnt from 6 of these images, which flatters it." in section.notes
+    assert any("which flatters them: cheat (6)." in note for note in section.notes)
 
 
 def test_what_the_data_check_left_out_is_left_out_here(folders):
@@ -272,6 +272,24 @@ def test_the_best_of_several_on_the_test_part_is_called_flattered(folders):
     made = report(folders.asked(part=MeasuredPart.test))
     assert "the best of 2 settings on these very images, which flatters it" in told(made)
     assert made.sections[0].truth.objects == 16
+
+
+def test_loose_boxes_are_told_from_what_is_not_noticed(folders):
+    folder = folders.run("a", share=1.0)
+    (exact,) = report(folders.asked()).sections[0].analyses
+    records = json.loads((folder / "detections.json").read_text())
+    for each in records:  # twice as wide and as high: an IoU of a quarter at most
+        each["bbox"] = [*each["bbox"][:2], 2 * each["bbox"][2], 2 * each["bbox"][3]]
+    (folder / "detections.json").write_text(json.dumps(records))
+    made = report(folders.asked())
+    (loose,) = made.sections[0].analyses
+    assert sum(each.hits for each in exact.sizes) >= 22
+    assert sum(each.hits for each in loose.sizes) < 12
+    assert exact.noticed[0] >= 22
+    assert loose.noticed[0] >= 22
+    noticed = as_json(made)["sections"][0]["details"][0]["noticed"]
+    assert noticed == dict(iou=0.1, hits=loose.noticed[0], false_alarms=loose.noticed[1])
+    assert "If a slight overlap were enough" in page_of(made)
 
 
 def test_a_lead_below_the_spread_over_seeds_is_called_chance(folders):
