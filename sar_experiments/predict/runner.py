@@ -22,7 +22,7 @@ from sar_experiments.predict.merge import merge_tiles
 from sar_experiments.predict.objects import SceneObject, describe
 from sar_experiments.predict.scene import MOST_CACHE_BYTES, Scene, bound_cache
 from sar_experiments.predict.tile_log import TileLog
-from sar_experiments.predict.tiling import TilePlan, in_blocks, plan_tiles
+from sar_experiments.predict.tiling import TilePlan, gainful_grid, in_blocks, plan_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -113,7 +113,8 @@ def predict(  # noqa: PLR0913 - what is read, by what, how, and who is told
             the caller removes it once the results are safe.
         identity: Names the detector, so that a log of another one is not gone on from.
         native_px: Tile size that suits the detector, where the settings leave it open.
-        grid_px: On which tiles had better begin for the detector; see ``plan_tiles``.
+        grid_px: On which tiles had better begin for the detector, where that gains anything; see
+            ``plan_tiles``.
         on_tiles: Called with the tiles done and in all, of all scenes.
         is_interrupted: Asked between batches; True ends the iteration early, the log kept.
 
@@ -122,6 +123,12 @@ def predict(  # noqa: PLR0913 - what is read, by what, how, and who is told
             asked for on a scene without geo-reference.
     """
     settings = with_tile_sizes(settings, native_px)
+    grid_px = gainful_grid(
+        grid_px,
+        tile_px=settings.tile_px or FALLBACK_TILE_PX,
+        overlap_px=settings.overlap_px or 0,
+        most=settings.batch_size,
+    )
     jobs = [_job(number, each, settings, nodata, grid_px) for number, each in enumerate(scenes)]
     bound_cache(max((_cache_bytes(job) for job in jobs), default=0))
     tile_log = TileLog(log, _identity(jobs, settings, min_score, f"{identity} {grid_px}"))

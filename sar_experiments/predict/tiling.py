@@ -61,6 +61,28 @@ def plan_tiles(
     ]
 
 
+def gainful_grid(grid_px: int, *, tile_px: int, overlap_px: int, most: int) -> int:
+    """Return the grid, or 1 where steps shortened to it cost more than blocks of tiles share.
+
+    What counts are the pixels that a detector sees per pixel of the scene.
+
+    Args:
+        grid_px: See ``plan_tiles``.
+        tile_px: Side of a tile.
+        overlap_px: Pixels that neighbours share at least.
+        most: Tiles of a block, see ``in_blocks``.
+    """
+    step = tile_px - overlap_px
+    on_grid = step - step % grid_px
+    if on_grid == 0:
+        return 1
+    high = math.isqrt(most)
+    shared = math.prod(
+        (tile_px + (count - 1) * on_grid) / (count * on_grid) for count in (high, most // high)
+    )
+    return grid_px if shared < (tile_px / step) ** 2 else 1
+
+
 def in_blocks(plan: Sequence[TilePlan], most: int, *, highest: int) -> list[list[int]]:
     """Return the tiles of a scene in rectangles of neighbours, as square as can be.
 

@@ -176,6 +176,15 @@ def test_a_torn_last_line_of_the_log_is_done_again(run, write_scene, sea, detect
     assert sum(len(batch) for batch in detector.batches) == 12 - done_before
 
 
+def test_tiles_begin_on_a_grid_only_where_that_saves_something(run, write_scene, sea, detector):
+    path = write_scene("scene.tif", sea(100, 400))
+    run(path, settings={"batch_size": 4}, grid_px=16)
+    assert [w.left for batch in detector.batches for w in batch][:3] == [0, 48, 96]
+    detector.batches.clear()
+    run(path, settings={"batch_size": 1}, grid_px=16)
+    assert [w.left for batch in detector.batches for w in batch][:3] == [0, 60, 120]
+
+
 def test_a_damaged_line_of_the_log_is_done_again(run, write_scene, sea, detector, tmp_path):
     path, log = write_scene("scene.tif", sea(220, 260, BARS)), tmp_path / "tiles.jsonl"
     run(path, log=log)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sar_experiments.geometry import Window
-from sar_experiments.predict.tiling import in_blocks, plan_tiles
+from sar_experiments.predict.tiling import gainful_grid, in_blocks, plan_tiles
 
 
 @given(
@@ -67,6 +67,25 @@ def lefts(*, width, overlap_px, grid_px):
 def test_tiles_begin_on_a_grid_but_for_the_last():
     assert lefts(width=2000, overlap_px=128, grid_px=64) == [0, 384, 768, 1152, 1488]
     assert lefts(width=2000, overlap_px=100, grid_px=64) == [0, 384, 768, 1152, 1488]
+
+
+@pytest.mark.parametrize(
+    ("grid_px", "tile_px", "overlap_px", "most", "taken"),
+    [
+        (64, 800, 200, 4, 64),
+        (64, 800, 200, 1, 1),  # alone in its block a tile shares nothing
+        (64, 800, 0, 4, 1),
+        (128, 800, 200, 4, 128),
+        (128, 256, 64, 4, 1),  # steps of 128 instead of 192
+        (128, 256, 64, 16, 128),
+        (400, 512, 256, 4, 1),
+    ],
+)
+def test_a_grid_is_taken_where_it_saves_more_than_its_shorter_steps_cost(
+    grid_px, tile_px, overlap_px, most, taken
+):
+    found = gainful_grid(grid_px, tile_px=tile_px, overlap_px=overlap_px, most=most)
+    assert found == taken
 
 
 def test_a_grid_coarser_than_the_steps_is_left_alone():
