@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sar_experiments.report.truth import Truth
 
 FEW_OBJECTS = 100
+_SHORT = 60  # letters
 PART_NAMES = {"val": "validation", "test": "test"}
 
 
@@ -45,7 +46,7 @@ class Section:
         settings: Best first.
         analyses: Of the best run of the best settings, and of the best CFAR.
         galleries: Of the best network and the best CFAR.
-        seen: Run name -> how many of the images it learnt from as well.
+        seen: Run name -> how many of the images it learnt from as well; None if nothing tells.
         notes: What is missing or doubtful.
     """
 
@@ -54,7 +55,7 @@ class Section:
     settings: tuple[Setting, ...]
     analyses: tuple[Analysis, ...]
     galleries: tuple[Gallery, ...]
-    seen: Mapping[str, int]
+    seen: Mapping[str, int | None]
     notes: tuple[str, ...]
 
 
@@ -77,6 +78,12 @@ def name_of(run: Run) -> str:
     if run.is_cfar:
         label = f"CFAR {run.label}" if run.changes else "CFAR"
     return label if label == run.name else f"{label} ({run.name})"
+
+
+def short_name_of(run: Run) -> str:
+    """Return likewise for a cell of a table: where that is long, the run's own name."""
+    told = name_of(run)
+    return told if len(told) <= _SHORT else run.name
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -157,8 +164,8 @@ def _runner_up(settings: Sequence[Setting], metric: str) -> Iterator[str]:
 
 def _flattered(section: Section, metric: str, part: str) -> Iterator[str]:
     run, truth = section.settings[0].best, section.truth
-    seen = section.seen.get(run.name, 0)
-    if truth is not None and seen and not run.is_cfar:
+    seen = section.seen[run.name]
+    if truth is not None and seen:
         yield (
             f"{seen} of the {len(truth.part.samples)} images are training images too:"
             " the numbers say how well they were learnt by heart, not what new images would give."

@@ -13,6 +13,7 @@ from sar_experiments.report.comparison import (
     name_of,
     number,
     sentences,
+    short_name_of,
 )
 from sar_experiments.report.crops import Box
 from sar_experiments.report.markup import table, without_repeats
@@ -97,7 +98,13 @@ def _sizes(section: Section) -> Iterator[str]:
         for analysis in section.analyses:
             each = analysis.sizes[place]
             numbers = [number(value) for value in (each.recall, each.ap50, each.ap)]
-            row = [*size_in, str(each.truths), name_of(analysis.run), str(each.hits), *numbers]
+            row = [
+                *size_in,
+                str(each.truths),
+                short_name_of(analysis.run),
+                str(each.hits),
+                *numbers,
+            ]
             rows.append(row)
     head = ["px", *(["m"] if pixel is not None else []), "objects", "run", "found"]
     yield "<h3>By size of the object</h3>"
@@ -127,7 +134,7 @@ def _classes(section: Section) -> Iterator[str]:
         for analysis in section.analyses:
             each = analysis.metrics.per_class[index]
             numbers = (each.ap50, each.ap, each.precision, each.recall, each.f1)
-            row = [name, str(each.truths), name_of(analysis.run), str(each.detections)]
+            row = [name, str(each.truths), short_name_of(analysis.run), str(each.detections)]
             rows.append([*row, *(number(value) for value in numbers)])
     head = ["class", "objects", "run", "detections", "AP50", "AP", "precision", "recall", "F1"]
     yield table(head, without_repeats(rows, columns=2), words=(0, 2))
@@ -144,7 +151,7 @@ def _noticed(section: Section) -> Iterator[str]:
     rows = []
     for analysis in section.analyses:
         strict = (analysis.metrics.hits, analysis.metrics.false_alarms)
-        row = [name_of(analysis.run)]
+        row = [short_name_of(analysis.run)]
         for hits, false_alarms in (strict, analysis.noticed):
             recall = number(hits / objects if objects else None)
             row += [f"{hits:,}", recall, f"{false_alarms:,}"]

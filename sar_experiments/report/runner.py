@@ -60,13 +60,13 @@ def report(config: Config) -> Report:
     truths = Truths(config)
     by_data: dict[str, list[Run]] = {}
     read: dict[str, Truth | str] = {}
-    seen: dict[str, int] = {}
+    seen: dict[str, int | None] = {}
     for run in found.measured:
         truth = truths.of(run)
         key = truth.key if isinstance(truth, Truth) else truth
         by_data.setdefault(key, []).append(run)
         read.setdefault(key, truth)
-        seen[run.name] = truth.seen if isinstance(truth, Truth) else 0
+        seen[run.name] = truths.seen(run, truth) if isinstance(truth, Truth) else None
     ordered = sorted(by_data, key=lambda key: -len(by_data[key]))
     sections = tuple(
         _section(_name(index, len(ordered)), by_data[key], read[key], seen, config)
@@ -82,7 +82,11 @@ def _name(index: int, count: int) -> str:
 
 
 def _section(
-    name: str, runs: Sequence[Run], truth: Truth | str, seen: Mapping[str, int], config: Config
+    name: str,
+    runs: Sequence[Run],
+    truth: Truth | str,
+    seen: Mapping[str, int | None],
+    config: Config,
 ) -> Section:
     metric, part = config.evaluation.metric, config.report.part.value
     known = truth if isinstance(truth, Truth) else None
@@ -115,9 +119,7 @@ def _section(
             galleries.append(gallery)
             notes += faults
     flattered = [
-        f"{each.run.name} ({seen[each.run.name]})"
-        for each in analyses
-        if seen[each.run.name] and not each.run.is_cfar
+        f"{each.run.name} ({seen[each.run.name]})" for each in analyses if seen[each.run.name]
     ]
     if flattered:
         told = ", ".join(flattered)

@@ -220,6 +220,20 @@ def read_config_plainly(folder: Path) -> Mapping[str, Any]:
     return {}
 
 
+def trained_config(run: Run) -> Mapping[str, Any]:
+    """Return the config that a run's network was trained with, empty where nothing tells.
+
+    An evaluation's own config names the data that it measures; the run folder of its weights tells
+    what they learnt from.
+    """
+    if run.result.task == "train":
+        return run.config
+    weights = run.config.get("weights")
+    if not isinstance(weights, str):
+        return {}
+    return read_config_plainly(Path(weights)) or read_config_plainly(Path(weights).parent)
+
+
 def _setting(config: Mapping[str, Any], result: Result) -> str:
     if config:
         return run_folder.config_hash(config, exclude=(*HASH_EXCLUDES, SEED))

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from sar_experiments.data.parts import read_parts
 from sar_experiments.errors import DatasetError, SarError
 from sar_experiments.predict.scene import Scene
 from sar_experiments.predict.sources import SceneFiles
+from sar_experiments.report.runs import trained_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -60,23 +62,21 @@ class Truth:
         key: Alike for runs that were measured on the same truth in the same way, whatever they
             learnt from.
         part: The images.
-        seen: How many of them the run learnt from as well.
         missing: How many image files are not there.
         pixel: None where nothing tells the size of a pixel.
     """
 
     key: str
     part: Dataset
-    seen: int
     missing: int
     pixel: PixelSize | None
 
-    @property
+    @cached_property
     def objects(self) -> int:
         """Return the number of objects that count."""
         return sum(not each["iscrowd"] for s in self.part.samples for each in s["annotations"])
 
-    @property
+    @cached_property
     def area_km2(self) -> float | None:
         """Return the area of all images, no data included."""
         if self.pixel is None:
@@ -97,6 +97,7 @@ class Truths:
         """
         self._config = config
         self._read: dict[str, Truth | str] = {}
+        self._learnt: dict[str, frozenset[str]] = {}
 
     def of(self, run: Run) -> Truth | str:
         """Return the truth of a run, or one sentence that says why it cannot be read."""
@@ -106,13 +107,30 @@ class Truths:
         told: list[Any] = [usecase, evaluation.get("match_iou"), evaluation.get("max_detections")]
         if usecase.get("ignore_bad_samples"):  # what was left out stands in the run folder
             told.append(str(run.folder))
-        key = json.dumps(told, sort_keys=True, default=str)
+        key = _as_key(told)
         if key not in self._read:
             try:
                 self._read[key] = self._truth(run)
             except (SarError, OSError, ValueError) as error:
                 self._read[key] = " ".join(str(error).split())
         return self._read[key]
+
+    def seen(self, run: Run, truth: Truth) -> int | None:
+        """Return how many of the images the run's network learnt from; None if nothing tells."""
+        if run.is_cfar:
+            return 0
+        config = trained_config(run)
+        usecase = config.get("usecase")
+        if not isinstance(usecase, dict):
+            return None
+        key = _as_key(usecase)
+        if key not in self._learnt:
+            try:
+                typed = from_plain(config, origin=run.name, defaults=self._config)
+                self._learnt[key] = _files(read_parts(typed.usecase)["train"])
+            except (SarError, OSError, ValueError):
+                return None
+        return sum(sample["file_name"] in self._learnt[key] for sample in truth.part.samples)
 
     def _truth(self, run: Run) -> Truth | str:
         config = from_plain(run.config, origin=str(run.folder), defaults=self._config)
@@ -123,12 +141,10 @@ class Truths:
         part = parts[name]
         if config.usecase.ignore_bad_samples:
             part, _ = without_faulty(part, _errors(run.folder))
-        learnt = {sample["file_name"] for sample in parts["train"].samples}
-        key = _fingerprint(part, config)
+        self._learnt[_as_key(run.config["usecase"])] = _files(parts["train"])
         return Truth(
-            key=key,
+            key=_fingerprint(part, config),
             part=part,
-            seen=sum(sample["file_name"] in learnt for sample in part.samples),
             missing=sum(not _is_there(sample) for sample in part.samples),
             pixel=self._pixel(part, config.usecase),
         )
@@ -141,6 +157,14 @@ class Truths:
         if made is not None and part.images.resolve().is_relative_to(Path(made.folder).resolve()):
             return PixelSize(made.pixel_m, made.pixel_m, "the simulator")
         return _georeferenced(part.samples)
+
+
+def _as_key(plain: object) -> str:
+    return json.dumps(plain, sort_keys=True, default=str)
+
+
+def _files(part: Dataset) -> frozenset[str]:
+    return frozenset(sample["file_name"] for sample in part.samples)
 
 
 def pixel_of_cfar(runs: Iterable[Run]) -> PixelSize | None:

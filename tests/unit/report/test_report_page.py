@@ -250,6 +250,19 @@ def test_who_learnt_from_the_images_is_said_run_by_run(folders):
     assert any("which flatters them: cheat (6)." in note for note in section.notes)
 
 
+def test_what_an_evaluated_network_learnt_from_is_told_by_its_own_run(folders):
+    trained = folders.run("trained", share=0.5)
+    text = (trained / "config.yaml").read_text().replace("weights: null", f"weights: {trained}")
+    config = folders.run("evaluated", task="evaluate", share=0.9) / "config.yaml"
+    config.write_text(text.replace(f"{folders.root}/train", f"{folders.root}/val"))
+    made = report(folders.asked())
+    assert made.sections[0].seen == {"trained": 0, "evaluated": 0}  # whatever its own train is
+    (trained / "config.yaml").unlink()
+    assert report(folders.asked(source=folders.runs / "evaluated")).sections[0].seen == {
+        "evaluated": None
+    }
+
+
 def test_what_the_data_check_left_out_is_left_out_here(folders):
     folder = folders.run("a")
     config = folder / "config.yaml"
