@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sar_experiments import cores, gpus, run_folder, supervisor, sweeping
-from sar_experiments.config import Config, Device, hash_excludes, processes, to_plain, to_yaml
+from sar_experiments.config import (
+    Config,
+    Device,
+    Runtime,
+    hash_excludes,
+    processes,
+    to_plain,
+    to_yaml,
+)
 from sar_experiments.errors import ConfigError, HardwareError
 
 if TYPE_CHECKING:
@@ -145,7 +153,9 @@ def _weights_are_newer(config: Config, earlier: Result) -> bool:
     """Tell whether ``weights`` were written after a run that used them began."""
     if config.weights is None or config.task.name == "train" or not earlier.started:
         return False
-    written_s = run_folder.resolve_weights(Path(config.weights)).stat().st_mtime
+    is_onnx = config.runtime is Runtime.onnx
+    resolve = run_folder.resolve_onnx if is_onnx else run_folder.resolve_weights
+    written_s = resolve(Path(config.weights)).stat().st_mtime
     return written_s > datetime.fromisoformat(earlier.started).timestamp()
 
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _SMALLEST_DB_INTENSITY = 1e-10  # -100 dB, as radiometry.FLOOR_DB
 
+# Rounding alone makes as much of a flat ground, such as land that saturates.
+_LEAST_CONTRAST_DB = 1e-5
+
 # What an integer file rounds to 0 has no logarithm, which would be far below all clutter.
 _HALF_A_STEP = 0.5
 
@@ -212,7 +215,8 @@ def _standing_out(
         at = np.nonzero(near)
         mean, std, count = around.mean[at], around.std[at], around.count[at]
         member = values[at] > loose.threshold(mean, std, count)
-        member &= _contrast_db(values[at], mean, config.scale) >= config.min_contrast_db
+        least_db = max(config.min_contrast_db, _LEAST_CONTRAST_DB)
+        member &= _contrast_db(values[at], mean, config.scale) >= least_db
         rise = strict.threshold(mean, std, count) - mean
         above = np.divide(values[at] - mean, rise, out=np.full_like(mean, np.inf), where=rise > 0)
         strength = np.zeros(valid.shape)

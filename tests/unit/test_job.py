@@ -64,6 +64,15 @@ def test_newer_weights_are_measured_again(job_of, weights, age_s, finished):
     assert _is_finished(job, ended("completed", "evaluate", started=run_folder.now())) is finished
 
 
+@pytest.mark.parametrize(("age_s", "finished"), [(3600, True), (-3600, False)])
+def test_a_newer_export_is_predicted_with_again(job_of, weights, tmp_path, age_s, finished):
+    exported = tmp_path / run_folder.MODEL_ONNX
+    exported.write_bytes(b"network")
+    os.utime(exported, (time.time() - age_s,) * 2)
+    job = job_of("task=predict", "runtime=onnx", f"weights={tmp_path}", f"source={weights}")
+    assert _is_finished(job, ended("completed", "predict", started=run_folder.now())) is finished
+
+
 def test_a_prediction_goes_on_with_fewer_tiles_at_once(job_of, weights):
     hashes = {
         job_of("task=predict", f"weights={weights}", f"source={weights}", *more).hash

@@ -205,3 +205,12 @@ def test_a_ship_on_a_flat_sea_is_certain(config):
     found = found_in(image, config)
     assert found.boxes.tolist() == [[40, 70, 48, 73]]
     assert 0.99 < found.scores[0] <= 1.0
+
+
+@pytest.mark.parametrize("scale", StoredAs)
+@pytest.mark.parametrize("level", [0.1, 37.0**2, 255.0**2])
+def test_a_flat_ground_holds_nothing_but_rounding(config, scale, level):
+    image, valid = np.full((200, 200), level), np.ones((200, 200), bool)
+    valid[50:120, 60:90] = False
+    config = replace(config, distribution=ClutterKind.gaussian, scale=scale, target_m=30.0)
+    assert len(found_in(np.where(valid, image, 0.0), config, valid)) == 0
