@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,24 +77,22 @@ def by_size(  # noqa: PLR0913 - as ``measure``, and the bins
     bounds = [0.0, *map(float, edges_px), math.inf]
     best = best_detections(detections, max_detections)
     truths, hits = _counts(samples, best, bounds, threshold=threshold, match_iou=match_iou)
-    ranges = [
-        [low**2, float(np.nextafter(min(high, 1e9) ** 2, 0))] for low, high in pairwise(bounds)
-    ]
-    records = [_record(s, a) for s in samples for a in s["annotations"]]
-    evaluation = coco_evaluation(
-        samples, records, best, classes, max_detections, area_ranges_px2=ranges
-    )
-    precision = evaluation.eval["precision"]
-    return tuple(
-        SizeBin(
-            low_px=bounds[k],
-            high_px=bounds[k + 1],
-            truths=truths[k],
-            hits=hits[k],
-            ap=mean_precision(precision[:, :, :, k, -1]),
-            ap50=mean_precision(precision[IOU_50, :, :, k, -1]),
+    filled = [k for k, count in enumerate(truths) if count]  # each costs as much as a measurement
+    ap: list[float | None] = [None] * len(truths)
+    ap50 = list(ap)
+    if filled:
+        ranges = [[bounds[k] ** 2, float(np.nextafter(bounds[k + 1] ** 2, 0))] for k in filled]
+        records = [_record(s, a) for s in samples for a in s["annotations"]]
+        evaluation = coco_evaluation(
+            samples, records, best, classes, max_detections, area_ranges_px2=ranges
         )
-        for k in range(len(ranges))
+        precision = evaluation.eval["precision"]
+        for place, k in enumerate(filled):
+            ap[k] = mean_precision(precision[:, :, :, place, -1])
+            ap50[k] = mean_precision(precision[IOU_50, :, :, place, -1])
+    return tuple(
+        SizeBin(bounds[k], bounds[k + 1], truths[k], hits[k], ap[k], ap50[k])
+        for k in range(len(truths))
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,14 +17,12 @@ from sar_experiments.report.runs import find_runs, told_apart
 from sar_experiments.report.truth import Truth, Truths, pixel_of_cfar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sar_experiments.config import Config
     from sar_experiments.report.analysis import Analysis
     from sar_experiments.report.numbers import Setting
     from sar_experiments.report.runs import Found, Run
-
-logger = logging.getLogger(__name__)
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -46,11 +44,12 @@ class Report:
     part: str
 
 
-def report(config: Config) -> Report:
+def report(config: Config, progress: Callable[[int, int], None] | None = None) -> Report:
     """Compare the runs of ``config.source``.
 
     Args:
         config: Its ``report`` says how, its ``evaluation.metric`` by what.
+        progress: Called with the number of runs that were looked into, and that of all such.
 
     Raises:
         ConfigError: There is no run.
@@ -68,11 +67,19 @@ def report(config: Config) -> Report:
         read.setdefault(key, truth)
         seen[run.name] = truths.seen(run, truth) if isinstance(truth, Truth) else None
     ordered = sorted(by_data, key=lambda key: -len(by_data[key]))
-    sections = tuple(
+    sections = [
         _section(_name(index, len(ordered)), by_data[key], read[key], seen, config)
         for index, key in enumerate(ordered)
-    )
-    return Report(found, sections, metric, part)
+    ]
+    total = sum(len(_to_look_into(s.settings, config)) for s in sections if s.truth is not None)
+    done = itertools.count(1)
+
+    def on_run() -> None:
+        if progress is not None:
+            progress(next(done), total)
+
+    detailed = tuple(_detailed(section, config, on_run) for section in sections)
+    return Report(found, detailed, metric, part)
 
 
 def _name(index: int, count: int) -> str:
@@ -100,12 +107,21 @@ def _section(
         about = f"{runs[0].name} and {len(runs) - 1} more" if len(runs) > 1 else runs[0].name
         why = f"No curves, sizes and pictures for {about}: {truth}"
         return Section(name, None, settings, (), (), seen, (why,))
-    notes = [f"{known.missing} image files are not there: {known.part.images}"] * (
-        known.missing > 0
-    )
+    notes: tuple[str, ...] = ()
+    if known.missing:
+        notes = (f"{known.missing} image files are not there: {known.part.images}",)
+    return Section(name, known, settings, (), (), seen, notes)
+
+
+def _detailed(section: Section, config: Config, on_run: Callable[[], None]) -> Section:
+    """Return a section with curves and pictures, where its truth is known."""
+    truth, notes = section.truth, list(section.notes)
+    if truth is None:
+        return section
     analyses = []
-    for run in _to_look_into(settings, config.report.runs, metric):
-        made = _analysis(run, known, config)
+    for run in _to_look_into(section.settings, config):
+        made = _analysis(run, truth, config)
+        on_run()
         if isinstance(made, str):
             notes.append(made)
             continue
@@ -115,20 +131,22 @@ def _section(
     for kind in (False, True):
         best = next((each for each in analyses if each.run.is_cfar is kind), None)
         if best is not None and config.report.pictures:
-            gallery, faults = _gallery(best, known, config)
+            gallery, faults = _gallery(best, truth, config)
             galleries.append(gallery)
             notes += faults
-    flattered = [
-        f"{each.run.name} ({seen[each.run.name]})" for each in analyses if seen[each.run.name]
-    ]
+    seen = {each.run.name: section.seen[each.run.name] for each in analyses}
+    flattered = ", ".join(f"{name} ({count})" for name, count in seen.items() if count)
     if flattered:
-        told = ", ".join(flattered)
-        notes.append(f"Learnt from images that they are measured on, which flatters them: {told}.")
-    return Section(name, known, settings, tuple(analyses), tuple(galleries), seen, _unique(notes))
+        notes.append(
+            f"Learnt from images that they are measured on, which flatters them: {flattered}."
+        )
+    kept = tuple(dict.fromkeys(notes))
+    return replace(section, analyses=tuple(analyses), galleries=tuple(galleries), notes=kept)
 
 
-def _to_look_into(settings: Sequence[Setting], count: int, metric: str) -> list[Run]:
+def _to_look_into(settings: Sequence[Setting], config: Config) -> list[Run]:
     """Return the best run of the best settings, and of the best CFAR."""
+    count, metric = config.report.runs, config.evaluation.metric
     with_metric = [each for each in settings if each.spread(metric) is not None]
     chosen = with_metric[:count]
     if not any(each.is_cfar for each in chosen):
@@ -164,7 +182,3 @@ def _gallery(analysis: Analysis, truth: Truth, config: Config) -> tuple[Gallery,
         faults += [f"No picture: {each}" for each in broken]
     counts = {kind: len(each) for kind, each in found.items()}
     return Gallery(analysis, crops, counts), faults
-
-
-def _unique(notes: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(notes))

@@ -103,7 +103,7 @@ class Truths:
         """Return the truth of a run, or one sentence that says why it cannot be read."""
         usecase, evaluation = run.config.get("usecase"), run.config.get("evaluation")
         if not isinstance(usecase, dict) or not isinstance(evaluation, dict):
-            return f"{run.folder / run_folder.CONFIG} is missing or broken"
+            return f"{run_folder.CONFIG} is missing or broken"
         told: list[Any] = [usecase, evaluation.get("match_iou"), evaluation.get("max_detections")]
         if usecase.get("ignore_bad_samples"):  # what was left out stands in the run folder
             told.append(str(run.folder))
@@ -137,7 +137,7 @@ class Truths:
         parts = read_parts(config.usecase)
         name = self._config.report.part.value
         if name not in parts:
-            return f"{run.name} has no {name} part"
+            return f"the use case has no {name} part"
         part = parts[name]
         if config.usecase.ignore_bad_samples:
             part, _ = without_faulty(part, _errors(run.folder))

@@ -12,6 +12,7 @@ from sar_experiments.report.comparison import sentences
 from sar_experiments.report.page import as_page
 from sar_experiments.report.runner import report
 from sar_experiments.report.tables import DOOR, as_csv, as_json
+from sar_experiments.tasks.progress import progress_bar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +27,8 @@ PAGE, JSON, CSV = "report.html", "report.json", "report.csv"
 
 def run(config: Config, folder: Path, _interruption: Interruption) -> int:
     """Write report.html, report.json and report.csv."""
-    found = report(config)
+    with progress_bar("report", unit="run") as show:
+        found = report(config, show)
     result = run_folder.read_result(folder)
     overrides = shlex.join(result.overrides) if result is not None else ""
     sources = [config.source] if isinstance(config.source, str) else config.source

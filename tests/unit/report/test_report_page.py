@@ -305,6 +305,27 @@ def test_loose_boxes_are_told_from_what_is_not_noticed(folders):
     assert "If a slight overlap were enough" in page_of(made)
 
 
+def test_runs_without_the_part_stand_together_with_one_sentence(folders):
+    for lr in (0.1, 0.2):
+        config = folders.run(f"r{lr}", lr=lr) / "config.yaml"
+        text = config.read_text().replace(f"annotations: {folders.root}/test.json", "annotations:")
+        config.write_text(text.replace(f"images: {folders.root}/test\n", "images:\n"))
+    made = report(folders.asked(part=MeasuredPart.test))
+    (section,) = made.sections
+    (note,) = section.notes
+    assert "the use case has no test part" in note
+    assert "and 1 more" in note
+    Checked(page_of(made))
+
+
+def test_progress_counts_the_runs_that_are_looked_into(folders):
+    for lr in (0.1, 0.2, 0.3):
+        folders.run(f"r{lr}", lr=lr)
+    shown = []
+    report(folders.asked(runs=2), lambda done, total: shown.append((done, total)))
+    assert shown == [(1, 2), (2, 2)]
+
+
 def test_a_lead_below_the_spread_over_seeds_is_called_chance(folders):
     for seed in (1, 2, 3):
         folders.run(f"a{seed}", seed=seed, share=0.5)
