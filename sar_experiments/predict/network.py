@@ -92,8 +92,12 @@ class NetworkDetector:
             top, left = tile.window.top - around.top, tile.window.left - around.left
             height, width = tile.valid.shape
             canvas[top : top + height, left : left + width] = self._encoded(tile)
-            places.append(Place(*(round(self.scale * each) for each in (top, left, height, width))))
-        found = detect_on_canvas(self.model, self._to_network(canvas), places)
+            top, left = (round(self.scale * each) for each in (top, left))
+            places.append(Place(top, left, *self._scaled((height, width))))
+        # Not the canvas scaled: where halves are rounded, that may be a pixel less.
+        ends = [(place.top + place.height, place.left + place.width) for place in places]
+        size = max(bottom for bottom, _ in ends), max(right for _, right in ends)
+        found = detect_on_canvas(self.model, self._to_network(canvas, size), places)
         height, width = tiles[0].valid.shape
         return [_detections(detector_postprocess(each, height, width)) for each in found]
 
@@ -101,7 +105,7 @@ class NetworkDetector:
         height, width = tile.valid.shape
         # Detectron2 scales its boxes back to this height and width.
         return {
-            "image": self._to_network(self._encoded(tile)),
+            "image": self._to_network(self._encoded(tile), self._scaled((height, width))),
             "height": height,
             "width": width,
         }
@@ -109,10 +113,15 @@ class NetworkDetector:
     def _encoded(self, tile: Tile) -> NDArray[np.float32]:
         return self.radiometry.encode(tile.pixels, valid=tile.valid)
 
-    def _to_network(self, image: NDArray[np.float32]) -> torch.Tensor:
-        """Return (C, h, w) for (H, W, C), enlarged."""
-        if self.scale != 1:
-            height, width = (max(1, round(side * self.scale)) for side in image.shape[:2])
+    def _scaled(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the height and width that the network sees of a height and width."""
+        height, width = (max(1, round(self.scale * side)) for side in size)
+        return height, width
+
+    def _to_network(self, image: NDArray[np.float32], size: tuple[int, int]) -> torch.Tensor:
+        """Return (C, h, w) for (H, W, C), enlarged to a height and width."""
+        height, width = size
+        if size != image.shape[:2]:
             image = resized(Chip.of(image), height=height, width=width).image
         return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 

@@ -168,3 +168,18 @@ def test_tiles_come_back_in_their_order_and_their_own_pixels(make_detector, rng)
         assert len(each)
         assert each.boxes.min() >= 0
         assert each.boxes.max() <= 128
+
+
+@pytest.mark.parametrize(
+    ("scale", "windows"),
+    [
+        (0.5, [Window(0, top, 1, top + 256) for top in (0, 192)]),  # half a pixel wide
+        (7 / 6, [Window(0, top, 801, top + 801) for top in (0, 768)]),  # 1830.5 px together
+        (7 / 6, [Window(0, top, 64, top + 117) for top in (0, 96)]),
+    ],
+)
+def test_sizes_that_a_scale_halves_fit_their_canvas(make_detector, rng, scale, windows):
+    pixels = rng.integers(0, 255, (1600, 801), np.uint8)
+    tiles = tiles_of(pixels, *windows)
+    (shape,) = seen_by(make_detector(scale=scale), tiles)
+    assert shape[0] == 1
