@@ -194,7 +194,9 @@ def _with_retries(job: Job, earlier: Result | None, place: supervisor.Place) -> 
         if left < 1 or sweeping.stop_level() != sweeping.GO_ON:
             return result
         attempts.append(_attempt(result))
-        accumulates = job.config.task.name == "train" and job.config.sweep.accumulate_on_oom
+        task = job.config.task
+        learns = task.name == "train" or task.module is not None  # a user's own may learn too
+        accumulates = learns and job.config.sweep.accumulate_on_oom
         if result.cause == "oom" and accumulates:
             parts = more_parts(job.config, parts)
         left -= 1

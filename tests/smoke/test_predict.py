@@ -90,8 +90,7 @@ def test_a_killed_prediction_goes_on_to_the_same_map(predicted, trained, command
     folder = tmp_path / "killed"
     source = result_source(predicted[0])
     arguments = (
-        "task=predict", f"weights={trained[0]}", f"source={source}", f"output={folder}", *TILES,
-        "predict.batch_size=1",
+        "task=predict", f"weights={trained[0]}", f"source={source}", f"output={folder}", *TILES
     )  # fmt: skip
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, env=environment)

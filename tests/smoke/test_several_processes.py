@@ -150,8 +150,9 @@ def test_a_killed_shared_run_ends_with_the_same_weights(shared, start, call, tmp
     folder = tmp_path / "killed"
     process = start(folder)
     os.kill(result_of(folder)["pid"], signal.SIGKILL)
-    assert process.wait(60) == 1
-    assert result_of(folder)["status"] == "failed"
+    # The ranks outlive their parent by the grace they have to save; who writes last is open.
+    ending = process.wait(60), result_of(folder)["status"]
+    assert ending in ((1, "failed"), (130, "interrupted"))
     resumed = call(f"output={folder}", *TWO)
     assert "resumed after step" in resumed.stdout, resumed.stdout + resumed.stderr
     before, after = (weights_of(f / "model_final.pth") for f in (uninterrupted, folder))
