@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from detectron2.layers import Conv2d, FrozenBatchNorm2d
@@ -12,9 +13,13 @@ def for_inference(model: torch.nn.Module) -> torch.nn.Module:
     """Return a copy in evaluation mode whose norms are part of the convolutions before them.
 
     A norm with fixed statistics is a factor and an offset per channel. On the CPU channels come
-    last in memory, which its convolutions want. Boxes and scores stay the same to rounding.
+    last in memory, which its convolutions want. Boxes and scores stay the same to rounding; the
+    copy draws no outlines, which maps do not show.
     """
     model = copy.deepcopy(model).eval()
+    heads: Any = getattr(model, "roi_heads", None)
+    if heads is not None and getattr(heads, "mask_on", False):
+        heads.mask_on = False
     for module in model.modules():
         if isinstance(module, Conv2d) and _is_fixed(module.norm):
             _fold(module)

@@ -51,3 +51,20 @@ def test_norms_with_fixed_statistics_are_gone_and_the_original_keeps_them(model)
     assert before > 0
     assert norms(for_inference(model)) == 0
     assert norms(model) == before
+
+
+@pytest.mark.slow
+@torch.inference_mode()
+def test_outlines_are_left_out_and_boxes_stay(typed_config):
+    config = typed_config("model=mask_rcnn_r50_fpn", "model.weights=zoo")  # frozen norms
+    spec = build.ModelSpec(config.model.base, config.d2, ("ship",))
+    torch.manual_seed(3)
+    model = build.build_model(build.detectron2_config(spec, device="cpu")).eval()
+    inputs = [{"image": torch.rand(1, 128, 128), "height": 128, "width": 128}]
+    (before,), (after,) = model(inputs), for_inference(model)(inputs)
+    assert before["instances"].has("pred_masks")
+    assert not after["instances"].has("pred_masks")
+    assert model.roi_heads.mask_on
+    boxes = [each["instances"].pred_boxes.tensor for each in (before, after)]
+    assert len(boxes[0]) == len(boxes[1]) > 0
+    torch.testing.assert_close(boxes[0], boxes[1], rtol=0, atol=0.1)
