@@ -1,6 +1,7 @@
 """Fixtures shared by all tests, and the gate for those that need a GPU."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,28 @@ def typed_config(compose_config, monkeypatch):
     """Compose and turn into a checked Config, on a host without GPU."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     return lambda *overrides: cli.typed(compose_config(*overrides))
+
+
+@pytest.fixture
+def page(tmp_path):
+    """A headless browser that calls nobody but the page; skips where there is none."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("needs chromium and chromedriver (Debian: chromium chromium-driver)")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    for flag in (
+        *("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"),
+        *("disable-background-networking", "disable-component-update", "disable-sync"),
+        *("window-size=1400,900", f"user-data-dir={tmp_path / 'browser'}"),
+    ):
+        options.add_argument(f"--{flag}")
+    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield opened
+    opened.quit()
 
 
 def pytest_collection_modifyitems(items):

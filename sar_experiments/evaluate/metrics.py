@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sar_experiments.data.annotations import Sample
+    from sar_experiments.data.annotations import BoxAnnotation, Sample
 
 ALL_AREAS, SMALL, MEDIUM, LARGE = range(4)  # pycocotools' area ranges: < 32² px, < 96² px, more
 IOU_50, IOU_75 = 0, 5  # indices into its thresholds 0.50, 0.55, ..., 0.95
@@ -318,7 +318,7 @@ def _average_precision(
     classes: Sequence[str],
     max_detections: int,
 ) -> _Average:
-    records = [_truth_record(s, a) for s in samples for a in s["annotations"]]
+    records = [truth_record(s, a) for s in samples for a in s["annotations"]]
     evaluation = coco_evaluation(samples, records, detections, classes, max_detections)
     precision: NDArray[np.float64] = evaluation.eval["precision"]
     values = {
@@ -351,7 +351,8 @@ def _coco(
     return dataset
 
 
-def _truth_record(sample: Sample, annotation: Any) -> dict[str, Any]:  # noqa: ANN401 - TypedDict
+def truth_record(sample: Sample, annotation: BoxAnnotation) -> dict[str, Any]:
+    """Return an object as COCO's record: left, top, width and height in pixels, no id yet."""
     left, top, right, bottom = annotation["bbox"]
     return {
         "image_id": sample["image_id"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from sar_experiments.evaluate.metrics import (
     best_detections,
     coco_evaluation,
     mean_precision,
+    truth_record,
 )
 
 if TYPE_CHECKING:
@@ -82,7 +83,11 @@ def by_size(  # noqa: PLR0913 - as ``measure``, and the bins
     ap50 = list(ap)
     if filled:
         ranges = [[bounds[k] ** 2, float(np.nextafter(bounds[k + 1] ** 2, 0))] for k in filled]
-        records = [_record(s, a) for s in samples for a in s["annotations"]]
+        records = [
+            {**truth_record(s, a), "area": size_px(a) ** 2}
+            for s in samples
+            for a in s["annotations"]
+        ]
         evaluation = coco_evaluation(
             samples, records, best, classes, max_detections, area_ranges_px2=ranges
         )
@@ -122,15 +127,3 @@ def _counts(
                 truths[place] += 1
                 hits[place] += index in hit
     return truths, hits
-
-
-def _record(sample: Sample, annotation: BoxAnnotation) -> dict[str, Any]:
-    left, top, right, bottom = annotation["bbox"]
-    return {
-        "image_id": sample["image_id"],
-        "category_id": annotation["category_id"] + 1,
-        "bbox": [left, top, right - left, bottom - top],
-        "area": size_px(annotation) ** 2,
-        "iscrowd": annotation["iscrowd"],
-        "id": 0,
-    }

@@ -4,11 +4,9 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 
 import httpx2
@@ -128,14 +126,8 @@ def test_a_taken_port_is_a_users_mistake(trained, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_person_drops_a_scene_and_sees_detections(trained, tmp_path, scene):
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.skip("needs chromium and chromedriver (Debian: chromium chromium-driver)")
-    with (
-        serving(trained[0], tmp_path / "service") as (address, _),
-        browser(chromium, driver) as page,
-    ):
+def test_a_person_drops_a_scene_and_sees_detections(trained, tmp_path, scene, page):
+    with serving(trained[0], tmp_path / "service") as (address, _):
         page.get(address)
         until(lambda: "tiny on cpu" in page.find_element("id", "about").text)
         page.find_element("id", "file").send_keys(str(scene))
@@ -153,29 +145,6 @@ def test_a_person_drops_a_scene_and_sees_detections(trained, tmp_path, scene):
         assert page.get_log("browser") == []
         page.get(f"{address}/docs")
         until(lambda: "/detect/path" in page.page_source)
-
-
-@contextlib.contextmanager
-def browser(chromium, driver):
-    """A headless browser that calls nobody but the page."""
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    with tempfile.TemporaryDirectory() as profile:
-        for flag in (
-            *("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"),
-            *("disable-background-networking", "disable-component-update", "disable-sync"),
-            *("window-size=1400,900", f"user-data-dir={profile}"),
-        ):
-            options.add_argument(f"--{flag}")
-        service = webdriver.ChromeService(driver)
-        page = webdriver.Chrome(options=options, service=service)
-        try:
-            yield page
-        finally:
-            page.quit()
 
 
 def until(holds, seconds=120):
