@@ -180,9 +180,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         msg = f"checkpoint {path} is missing"
         raise CheckpointError(msg) from error
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        msg = f"{path} cannot be read as a checkpoint: {first_line}"
-        raise CheckpointError(msg) from error
+        raise _unreadable(path, error) from error
     if not isinstance(content, dict):
         msg = f"{path} holds a {type(content).__name__}, a checkpoint holds a dict"
         raise CheckpointError(msg)
@@ -241,9 +239,11 @@ def _load(checkpointer: Checkpointer, source: str) -> None:
         raise _unreadable(source, error) from error
 
 
-def _unreadable(source: str, error: Exception) -> CheckpointError:
-    first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return CheckpointError(f"{source} cannot be read as weights: {first_line}")
+def _unreadable(source: Path | str, error: Exception) -> CheckpointError:
+    why = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, pickle.UnpicklingError):  # PyTorch advises to run what is in the file
+        why = "no PyTorch file, or one of more than tensors and plain values, which is never run"
+    return CheckpointError(f"{source} cannot be read as a checkpoint: {why}")
 
 
 def _some(keys: list[str], limit: int = 3) -> str:

@@ -137,3 +137,19 @@ def test_a_full_disk_is_named_and_leaves_no_half_a_checkpoint(tiny, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
     assert not list(tmp_path.iterdir())
+
+
+class Hostile:
+    def __reduce__(self):
+        return print, ("run",)
+
+
+def test_a_file_that_wants_to_be_run_is_refused_without_advice_to_run_it(tmp_path, capsys):
+    hostile, text = tmp_path / "hostile.pth", tmp_path / "notes.md"
+    torch.save({"model": Hostile()}, hostile)
+    text.write_text("# Notes\n")
+    for path in (hostile, text):
+        with pytest.raises(CheckpointError, match=re.escape(str(path))) as refusal:
+            weights.read_checkpoint(path)
+        assert "weights_only" not in str(refusal.value)
+    assert capsys.readouterr().out == ""
