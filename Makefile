@@ -10,7 +10,7 @@ DEMO := multirun/$(shell date +%Y-%m-%d_%H-%M-%S)_demo
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo format lint types layers test test-slow test-gpu check tensorboard monitor sweep bench-sweep bench-predict serve lock clean \
+.PHONY: help setup demo format lint types layers test test-slow test-gpu check tensorboard monitor sweep bench-sweep bench-predict bench-scenes bench-cfar numbers serve lock clean \
 	docker-build docker-up docker-down docker-logs docker-shell docker-ps docker-run docker-demo docker-tensorboard docker-monitor docker-serve
 
 help:  ## list the targets
@@ -102,6 +102,15 @@ docker-serve:  ## find objects over HTTP: make docker-serve WEIGHTS=multirun/RUN
 
 bench-predict: $(STAMP)  ## speed, memory and agreement with a plain loop and SAHI (ARGS="--weights=RUN --sahi-python=...")
 	$(BIN)/python benchmarks/predict.py $(ARGS)
+
+bench-cfar: $(STAMP)  ## false-alarm rate of the CFAR against the asked one
+	$(BIN)/python benchmarks/cfar_rate.py $(ARGS)
+
+numbers: $(STAMP)  ## measure again what README and docs quote (ARGS="--only sizes --update")
+	$(BIN)/python benchmarks/quoted_numbers.py $(ARGS)
+
+bench-scenes: $(STAMP)  ## objects found in whole scenes by each way of prediction (ARGS="RUN --batches 1 4")
+	$(BIN)/python benchmarks/scene_accuracy.py $(ARGS)
 
 serve: $(STAMP)  ## find objects over HTTP, with a page to drop scenes on: make serve weights=multirun/RUN
 	$(BIN)/python -m sar_experiments task=serve weights='$(weights)' $(ARGS)

@@ -189,7 +189,6 @@ def ours(arguments: argparse.Namespace) -> Any:
             lambda _header: detector,
             settings,
             min_score=arguments.min_score,
-            grid_px=detector.grid_px,
         )
         boxes = [each.box for each in found.objects]
         return (

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from sar_experiments.config import CfarConfig, Config
 
 _LARGEST_PFA = 0.1
+_SCALES = {
+    ClutterKind.gaussian: tuple(StoredAs),
+    ClutterKind.gamma: (StoredAs.intensity, StoredAs.db),
+    ClutterKind.k: (StoredAs.intensity,),
+}
 
 
 def cfar_problems(config: Config, cfar: CfarConfig) -> Iterator[str]:
@@ -25,11 +30,11 @@ def cfar_problems(config: Config, cfar: CfarConfig) -> Iterator[str]:
         yield f"model={config.model.name} is a CFAR: there is no network to export"
     if config.weights is not None:
         yield f"weights={config.weights}, but model={config.model.name} is a CFAR and has none"
-    is_intensity = cfar.scale is StoredAs.intensity
-    if cfar.distribution is not ClutterKind.gaussian and not is_intensity:
+    scales = _SCALES[cfar.distribution]
+    if cfar.scale not in scales:
         yield (
-            f"model.cfar.scale={cfar.scale.name} takes model.cfar.distribution=gaussian;"
-            f" {cfar.distribution.name} describes intensity alone"
+            f"model.cfar.scale={cfar.scale.name} does not suit model.cfar.distribution="
+            f"{cfar.distribution.name}, which takes {' or '.join(each.name for each in scales)}"
         )
     if cfar.distribution is ClutterKind.k and cfar.looks is None:
         yield "model.cfar.distribution=k needs model.cfar.looks, the equivalent number of looks"

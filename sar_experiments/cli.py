@@ -28,13 +28,23 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from sar_experiments import gpus, job, resolvers, run_folder, supervisor, sweep_report, sweeping
+from sar_experiments import (
+    gpus,
+    job,
+    resolvers,
+    resuming,
+    run_folder,
+    supervisor,
+    sweep_report,
+    sweeping,
+)
 from sar_experiments.config import Config, Device, computes_on_cpu, from_plain
 from sar_experiments.config_checks import check_config
 from sar_experiments.config_paths import check_paths, with_absolute_paths
 from sar_experiments.errors import ConfigError, SarError
 from sar_experiments.exit_codes import FAILED, INTERRUPTED, USER_MISTAKE
 from sar_experiments.messages import cluster_mistake, explain
+from sar_experiments.standings import shared_metric
 from sar_experiments.sweep_report import JobFailed
 
 if TYPE_CHECKING:
@@ -65,7 +75,7 @@ def main() -> None:
     """Run the command line; the process ends with the exit code of the contract."""
     if Path(sys.argv[0]).name == "__main__.py":
         sys.argv[0] = "sar_experiments"  # what usage messages show for python -m
-    sys.argv[1:] = understood(sys.argv[1:])
+    asked = sys.argv[1:]
     # Our file has the name of the plugin's own; that its schema is laid under ours is welcome.
     warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/ray' is validated against")
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -75,8 +85,9 @@ def main() -> None:
     for number in supervisor.STOP_SIGNALS:
         signal.signal(number, signal.default_int_handler)
     try:
+        sys.argv[1:] = resuming.with_run_folder(understood(sys.argv[1:]), groups())
         if {"-m", "--multirun"} & set(sys.argv):
-            _sweep()
+            _sweep(asked)
         else:
             _hydra_main()
     except KeyboardInterrupt:
@@ -87,7 +98,7 @@ def main() -> None:
         sys.exit(_report(error))
 
 
-def _sweep() -> None:
+def _sweep(asked: list[str]) -> None:
     """Run a sweep; at its end say what became of the jobs."""
     with sweeping.parent():
         try:
@@ -96,6 +107,10 @@ def _sweep() -> None:
             sys.exit(sweep_report.say_outcomes() if sweeping.outcomes() else _report(error))
         except KeyboardInterrupt:
             sweep_report.say_outcomes()
+            place = sweeping.place()
+            if place is not None:
+                said = resuming.how_to_resume_sweep(place, asked, resuming.command_words())
+                sys.stderr.write(f"sar_experiments: interrupted. {said}")
             raise
         sweep_report.say_outcomes()
 
@@ -135,6 +150,9 @@ def run(composed: DictConfig) -> float | None:
     _log_to_console(f"[job {hydra_config.job.num}] " if is_sweep else "")
     folder = Path(hydra_config.runtime.output_dir)
     try:
+        overrides = hydra_config.overrides.task
+        if not is_sweep:
+            composed = resuming.with_own_config(composed, folder, overrides, groups())
         config = typed(composed)
         if config.task.name == "serve" and is_sweep:
             raise ConfigError("task=serve is one service and no sweep: leave --multirun out")
@@ -157,6 +175,8 @@ def run(composed: DictConfig) -> float | None:
 
 def _run(folder: Path, config: Config, *, is_sweep: bool) -> float | None:
     hydra_config = HydraConfig.get()
+    if is_sweep:
+        sweeping.set_place(folder.parent)
     result = job.run_job(
         job.Job(
             folder,
@@ -166,10 +186,14 @@ def _run(folder: Path, config: Config, *, is_sweep: bool) -> float | None:
         )
     )
     code = supervisor.exit_code(result)
-    metric = result.metrics.get(config.evaluation.metric)
+    metric = result.metrics.get(shared_metric([result], config.evaluation.metric))
     if is_sweep:
         sweep_report.report_job(folder, result, code, metric=config.evaluation.metric)
     elif code:  # its own console has said why
+        resumable = result.status == "interrupted" or result.cause in ("killed", "oom")
+        if resumable and result.task != "serve":
+            said = resuming.how_to_resume(folder, result, resuming.command_words())
+            sys.stderr.write(f"sar_experiments: {result.why or result.status}. {said}")
         sys.exit(code)
     return metric
 
@@ -276,6 +300,14 @@ def with_open_key(argument: str) -> str:
     """
     match = re.fullmatch(rf"\+{{0,2}}((?:{_OPEN_GROUPS})(?:\.\w+)*=.*)", argument, re.DOTALL)
     return f"++{match[1]}" if match else argument
+
+
+def groups() -> list[str]:
+    """Return the names of the config groups: ours and those of users' own folders."""
+    users = filter(None, os.environ.get("SAR_CONF_PATH", "").split(os.pathsep))
+    folders = [Path(conf_dir()), *map(Path, users)]
+    found = {each.name for folder in folders if folder.is_dir() for each in folder.iterdir()}
+    return sorted({name for name in found if "." not in name} | {"local"})
 
 
 def conf_dir() -> str:

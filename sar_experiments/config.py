@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from sar_experiments.errors import ConfigError
 
@@ -220,6 +221,12 @@ class SimulatorConfig:
     """Length in pixels below which no object is drawn, whatever its length in metres. Pixels of
     30 m show most ships at 3 to 10 px."""
 
+    ambiguity_m: float = MISSING
+    """Distance in azimuth from a point to its two ghosts, in metres."""
+
+    ambiguity_db: float = MISSING
+    """Power of a ghost relative to its point, in decibels; -60 makes none."""
+
 
 @dataclass
 class UsecaseConfig:
@@ -280,10 +287,11 @@ class CfarConfig:
     """Model of the clutter."""
 
     scale: StoredAs = MISSING
-    """What the model is laid on; gamma and k describe intensity alone."""
+    """What the model is laid on: gamma takes intensity or db, k intensity alone."""
 
     looks: float | None = MISSING
-    """Equivalent number of looks, above 0: k needs it, gamma estimates it where None."""
+    """Equivalent number of looks of a pixel as stored, above 0; what the target window averages is
+    counted on top. k needs it, gamma estimates it where None."""
 
     pfa: float = MISSING
     """False alarms per pixel of clutter, in (0, 0.1]."""
@@ -346,7 +354,7 @@ class ModelConfig:
 
     weights: str = MISSING
     """Where training starts: ``zoo`` (COCO-pretrained), ``none`` (random) or a path: a
-    checkpoint or a run folder."""
+    checkpoint whose backbone fits, or a run folder."""
 
     anchor_sizes: list[Any] = MISSING
     """Sides of the square anchors in pixels, a list of numbers per feature level."""
@@ -359,7 +367,8 @@ class ModelConfig:
 
     input_std: float = MISSING
     """Standard deviation that the weights expect of their input: about 57.4 for the zoo's
-    MSRA-style backbones (trained on 0..255 without scaling), 1 for any other."""
+    MSRA-style backbones (trained on 0..255 without scaling), 1 for any other. Weights of this
+    package bring their own."""
 
     cfar: CfarConfig | None = None
     """Set for the classic detector, which has no weights; None, in every file but cfar.yaml and
@@ -395,7 +404,8 @@ class SolverConfig:
 
     accumulate_steps: int = MISSING
     """Parts that the images of a step are computed in, one after the other, where they do not fit
-    into the GPU's memory at once; the gradient is that of the whole batch."""
+    into the GPU's memory at once. The gradient is that of the whole batch, but not where batch
+    norm (BN) takes its statistics from each part; GN and FrozenBN do not."""
 
     ims_per_batch: int = MISSING
     """Images per step, over all GPUs."""
@@ -512,7 +522,9 @@ class RadiometryConfig:
     """Lower and upper percentile, in [0, 100], where low and high are None."""
 
     nodata: float | None = MISSING
-    """Stored number that marks no data, besides NaN and the file's own tag."""
+    """Stored number that marks no data, besides the file's own tag, its alpha or mask, NaN and
+    infinity; tested before a band's scale and offset. A pixel has no data where any band has none:
+    all its channels are then 0 for the network, and no clutter for a CFAR."""
 
     lee_filter_px: int = MISSING
     """Window of the Lee speckle filter, odd; 0 switches it off."""
@@ -666,9 +678,11 @@ class PredictConfig:
     readers: int = MISSING
     """Threads that read ahead of the detector."""
 
-    min_score: float | None = MISSING
-    """Detections below this score are dropped; None: the run's threshold of the best F1 on its
-    validation part where the run folder tells, else 0.5."""
+    min_score: Any = MISSING
+    """Detections below this score are dropped: one number, or a mapping such as
+    {ship: 0.6, platform: 0.3}, whose other classes keep the run's own. None: for each class the
+    score of its best F1 on validation, which the checkpoint holds; 0.5 for a class whose best F1
+    was below 0.1 or that validation held none of, and where the checkpoint holds nothing."""
 
     merge: MergeRule = MISSING
     """How detections of overlapping tiles become one per object."""
@@ -679,7 +693,7 @@ class PredictConfig:
     merge_nested: float | None = MISSING
     """Share of the smaller of two boxes of one class, in [0.5, 1], that lies in the larger one from
     which they are one object: the higher score stays. Networks draw a part of a long ship beside
-    the whole. None keeps both, as task=evaluate does."""
+    the whole. None keeps both, as task=evaluate does with images."""
 
     merge_classes: bool = MISSING
     """One object has one class: where two classes are found on one place, from an intersection
@@ -691,6 +705,11 @@ class PredictConfig:
     polarisations: list[str] | None = MISSING
     """Files of a scene in the order of the network's channels, such as [vv, vh]; None takes as
     many as the network has channels, of vv, vh, hh, hv."""
+
+    resolution_m: float | None = MISSING
+    """Side of the sensor's resolution cell on the ground, in metres, by which objects look wider
+    than they are; often larger than a pixel. None: what the scene's tag ``resolution_m`` or the
+    name of its Sentinel-1 product tells; where neither does, ``width_m`` is not corrected."""
 
     land: str | None = MISSING
     """Vector file of land areas: detections on it are filtered, tiles on it not looked at."""
@@ -799,7 +818,12 @@ class Config:
     source: Any = MISSING
     """What predict reads: a file, a folder, a pattern such as ``scenes/*.tif``, or a list of them.
     For monitor the folder whose runs are shown; for report a run, a folder of runs such as a sweep,
-    a pattern, or a list of them. What serve reads comes with each request."""
+    a pattern, or a list of them. What serve reads comes with each request. With evaluate, scenes
+    whose objects ``labels`` holds."""
+
+    labels: Any = MISSING
+    """Objects of the scenes that evaluate measures: GeoJSON or another vector file, or COCO in
+    pixels of the scenes; one file or a list."""
 
     runtime: Runtime = MISSING
     """What computes task=predict and task=serve; onnx takes what task=export wrote."""
@@ -827,9 +851,14 @@ CPU_TASKS = ("check", "convert", "browse", "export", "simulate", "monitor", "rep
 """Tasks that compute nothing on a GPU: they do not wait for one that a training holds."""
 
 
+def measures_scenes(config: Config) -> bool:
+    """Tell whether whole scenes are predicted and compared with their labels."""
+    return config.task.name == "evaluate" and config.source is not None
+
+
 def computes_on_cpu(task: str, runtime: Runtime, *, is_cfar: bool) -> bool:
     """Tell whether a task has no use for a GPU, and need not wait for one."""
-    by_onnx = runtime is Runtime.onnx and task in ("predict", "serve")
+    by_onnx = runtime is Runtime.onnx and task in ("predict", "serve", "evaluate")
     return task in CPU_TASKS or is_cfar or by_onnx
 
 
@@ -840,15 +869,15 @@ RETRY_CAUSES = ("killed", "oom", "exception", "exit")
 """What ``sweep.retry_on`` may hold."""
 
 
-def hash_excludes(task: str) -> tuple[str, ...]:
+def hash_excludes(config: Config) -> tuple[str, ...]:
     """Return the parts that do not change the result of a task."""
-    if task == "predict":
+    if config.task.name == "predict" or measures_scenes(config):
         return (*HASH_EXCLUDES, "predict.batch_size", "predict.readers")
     return (*HASH_EXCLUDES, "predict", "runtime")
 
 
-def read_config(path: Path) -> Config:
-    """Read the resolved config.yaml of a run folder.
+def read_config(path: Path, *, defaults: Config | None = None) -> Config:
+    """Read the resolved config.yaml of a run folder; see from_plain for ``defaults``.
 
     Raises:
         ConfigError: The file is missing or does not fit the schema.
@@ -858,8 +887,13 @@ def read_config(path: Path) -> Config:
     except FileNotFoundError as error:
         msg = f"{path} is missing; a run folder holds one"
         raise ConfigError(msg) from error
-    assert isinstance(plain, dict)
-    return from_plain(plain, origin=str(path))
+    except (OSError, ValueError, YAMLError) as error:
+        msg = f"{path} cannot be read: {error}"
+        raise ConfigError(msg) from error
+    if not isinstance(plain, dict):
+        msg = f"{path} holds no mapping of keys to values"
+        raise ConfigError(msg)
+    return from_plain(plain, origin=str(path), defaults=defaults)
 
 
 def from_plain(
@@ -927,7 +961,7 @@ def to_yaml(config: Config) -> str:
 
 def processes(config: Config) -> int:
     """Return how many processes share the work of a run, 1 or more."""
-    if config.task.name not in SHARED_TASKS:
+    if config.task.name not in SHARED_TASKS or measures_scenes(config):
         return 1
     hardware = config.hardware
     wanted = hardware.num_gpus if hardware.device is Device.cuda else hardware.cpu_processes

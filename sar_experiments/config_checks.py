@@ -14,6 +14,7 @@ from sar_experiments.config import (
     Device,
     MapperKind,
     Runtime,
+    measures_scenes,
     processes,
 )
 from sar_experiments.detectron2_keys import check_detectron2_keys
@@ -72,8 +73,8 @@ _RANGES: dict[str, tuple[float | None, float | None]] = {
     "predict.overlap_px": (0, None),
     "predict.scale": (0.05, 20),
     "predict.batch_size": (1, None),
+    "predict.resolution_m": (0.01, None),
     "predict.readers": (1, 64),
-    "predict.min_score": (0, 1),
     "predict.merge_overlap": (0.01, 1),
     "predict.merge_nested": (0.5, 1),
     "predict.avoid_buffer_m": (0, None),
@@ -169,7 +170,8 @@ def _group_problems(config: Config) -> Iterator[str]:
     yield from _sharing_problems(config)
     yield from _augment_problems(config)
     yield from _predict_problems(config.predict)
-    yield from _source_problems(config.source)
+    yield from _source_problems("source", config.source)
+    yield from _source_problems("labels", config.labels)
     yield from _report_problems(config.report)
     yield from _sweep_problems(config)
     classes = config.usecase.classes
@@ -183,8 +185,12 @@ def _group_problems(config: Config) -> Iterator[str]:
         )
     if not config.model.anchor_ratios or min(config.model.anchor_ratios) <= 0:
         yield f"model.anchor_ratios={config.model.anchor_ratios} must hold numbers above 0"
-    if config.runtime is Runtime.onnx and config.task.name not in ("predict", "serve"):
-        yield f"runtime=onnx is for task=predict; task={config.task.name} runs by PyTorch"
+    on_scenes = config.task.name in ("predict", "serve") or measures_scenes(config)
+    if config.runtime is Runtime.onnx and not on_scenes:
+        also = " of images; with source=SCENE labels=FILE it takes either" * (
+            config.task.name == "evaluate"
+        )
+        yield f"runtime=onnx is for task=predict; task={config.task.name}{also} runs by PyTorch"
     if config.model.cfar is not None:
         yield from cfar_problems(config, config.model.cfar)
 
@@ -291,11 +297,25 @@ def _predict_problems(predict: PredictConfig) -> Iterator[str]:
             f"predict.overlap_px={predict.overlap_px} must be at most half of"
             f" predict.tile_px={predict.tile_px}"
         )
+    yield from _min_score_problems(predict.min_score)
     unknown = [name for name in predict.outputs if name not in PREDICT_OUTPUTS]
     if unknown:
         yield f"predict.outputs={unknown} must be of {', '.join(PREDICT_OUTPUTS)}"
     if predict.bands is not None and (not predict.bands or min(predict.bands) < 1):
         yield f"predict.bands={predict.bands} must name bands from 1, or null for all"
+
+
+def _min_score_problems(min_score: Any) -> Iterator[str]:  # noqa: ANN401 - as written
+    """Refuse what is no score in [0, 1], for all classes or by class."""
+    by_class = min_score if isinstance(min_score, dict) else {"": min_score}
+    for name, score in by_class.items():
+        is_number = isinstance(score, int | float) and not isinstance(score, bool)
+        if min_score is not None and not (is_number and 0 <= score <= 1):
+            key = f"predict.min_score.{name}" if name else "predict.min_score"
+            yield (
+                f"{key}={score} must be from 0 to 1: one number for all classes, or one by class"
+                " such as predict.min_score={ship: 0.6, platform: 0.3}"
+            )
 
 
 def _report_problems(report: ReportConfig) -> Iterator[str]:
@@ -306,9 +326,10 @@ def _report_problems(report: ReportConfig) -> Iterator[str]:
         yield f"report.pixel_m={pixel_m} must be above 0, or null where it is not known"
 
 
-def _source_problems(source: object) -> Iterator[str]:
+def _source_problems(key: str, source: object) -> Iterator[str]:
     several = source if isinstance(source, list) else [source]
     if source is not None and not (
         several and all(isinstance(each, str) and each for each in several)
     ):
-        yield f"source={source} must be a path, a pattern, or a list of them: source=[a.tif,b.tif]"
+        a_list = "[a.tif,b.tif]" if key == "source" else "[a.geojson,b.geojson]"
+        yield f"{key}={source} must be a path, a pattern, or a list of them: {key}={a_list}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sar_experiments import run_folder
-from sar_experiments.config import Runtime
+from sar_experiments.config import Runtime, measures_scenes
 from sar_experiments.errors import ConfigError, SarError
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def with_absolute_paths(config: Config) -> Config:
         model=model,
         weights=_absolute(config.weights),
         source=_absolute_sources(config.source),
+        labels=_absolute_sources(config.labels),
         predict=replace(
             config.predict,
             land=_absolute(config.predict.land),
@@ -79,13 +80,15 @@ def check_paths(config: Config) -> None:
     if task == "report":
         _check_sources(config, "a run folder, a folder of runs such as a sweep, a pattern")
         return
-    if task == "predict":
+    on_scenes = task in ("predict", "serve") or measures_scenes(config)
+    if task == "predict" or measures_scenes(config):
         _check_sources(config, "a file, a folder, a pattern")
-    if task in ("predict", "serve"):
+    if on_scenes:
         _check_masks(config)
+    _check_labels(config)
     if task in ("evaluate", "predict", "serve", "export") and config.model.cfar is None:
         _check_weights(config)
-    elif task not in ("predict", "serve") and config.usecase.simulator is None:
+    elif not on_scenes and config.usecase.simulator is None:
         _check_data_paths(config)
 
 
@@ -108,6 +111,26 @@ def _check_sources(config: Config, accepted: str) -> None:
     for source in sources:
         if not glob.has_magic(source):
             _check_exists("source", Path(source))
+
+
+def _check_labels(config: Config) -> None:
+    """Refuse labels without scenes, and the other way round."""
+    task = config.task.name
+    if config.labels is not None and not measures_scenes(config):
+        what = "needs source=SCENE too" if task == "evaluate" else "is for task=evaluate"
+        msg = f"labels={config.labels} {what}: labels are those of whole scenes"
+        raise ConfigError(msg)
+    if not measures_scenes(config):
+        return
+    if config.labels is None:
+        msg = (
+            "task=evaluate source=SCENE needs labels=FILE: the objects of the scene as GeoJSON or"
+            " another vector file, or as COCO in its pixels; images of a dataset are measured"
+            " without source="
+        )
+        raise ConfigError(msg)
+    for path in [config.labels] if isinstance(config.labels, str) else config.labels:
+        _check_exists("labels", Path(path))
 
 
 def _check_masks(config: Config) -> None:

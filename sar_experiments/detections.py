@@ -59,6 +59,7 @@ class Detections:
         """Return those picked by a boolean mask or by indices, in that order."""
         return Detections(self.boxes[keep], self.scores[keep], self.classes[keep])
 
-    def above(self, score: float) -> Detections:
-        """Return those whose score is at least ``score``."""
-        return self.select(self.scores >= score)
+    def above(self, score: float | NDArray[np.float32]) -> Detections:
+        """Return those whose score is at least ``score``: one number, or (classes,) one each."""
+        least = np.asarray(score, dtype=np.float32)  # as scores are: equal ones must pass
+        return self.select(self.scores >= (least[self.classes] if least.ndim else least))

@@ -22,6 +22,8 @@ GEOD = pyproj.Geod(ellps="WGS84")
 _HALF_TURN = 180.0
 _MOST_POINTS = 20_000  # of a fit; Sentinel-1 has some 200
 _NOTHING_M = 1e-4
+_MOST_STEPS = 20  # of Newton; from the middle of a scene it takes three or four
+_NEAR_PX = 1e-4
 _GEODETIC, _GEOCENTRIC = "EPSG:4979", "EPSG:4978"
 
 
@@ -171,10 +173,64 @@ def wrapped(longitude: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def pixel_size_m(georeference: GeoTransform, *, height: int, width: int) -> tuple[float, float]:
     """Return height and width of the middle pixel of a scene on the ground, in metres."""
-    x, y = width / 2, height / 2
-    ends = np.array([[[x, y - 0.5], [x, y + 0.5]], [[x - 0.5, y], [x + 0.5, y]]])
-    down, right = distances_m(georeference.to_lonlat(ends))
+    (steps,) = metres_per_pixel(georeference, np.array([[width / 2, height / 2]]))
+    right, down = np.hypot(*steps)
     return float(down), float(right)
+
+
+def metres_per_pixel(georeference: GeoTransform, places: Points) -> NDArray[np.float64]:
+    """Return how steps in pixels move on the ground, at each of some places.
+
+    True lengths and true north there, whatever map the pixels lie on: of a map in degrees the
+    columns narrow towards the poles, of Mercator's all pixels do, and the grid of other maps is
+    turned against north (meridian convergence).
+
+    Args:
+        georeference: Of the scene.
+        places: (N, 2) x, y in pixels.
+
+    Returns:
+        (N, 2, 2): times a step (x, y) in pixels, metres to the east and to the north.
+    """
+    half = np.array([[0.5, 0.0], [-0.5, 0.0], [0.0, 0.5], [0.0, -0.5]])
+    lonlat = georeference.to_lonlat(np.concatenate([places[:, None] + half, places[:, None]], 1))
+    starts, ends = np.broadcast_to(lonlat[:, 4:], lonlat[:, :4].shape), lonlat[:, :4]
+    azimuth, _, metres = GEOD.inv(starts[..., 0], starts[..., 1], ends[..., 0], ends[..., 1])
+    turned = np.radians(azimuth)
+    moved = np.stack([metres * np.sin(turned), metres * np.cos(turned)], axis=-1)  # (N, 4, 2)
+    return np.stack([moved[:, 0] - moved[:, 1], moved[:, 2] - moved[:, 3]], axis=-1)
+
+
+def to_pixels(georeference: GeoTransform, lonlat: Points, *, start: Points) -> Points:
+    """Return where places on the Earth lie in a scene: the inverse of ``to_lonlat``.
+
+    Newton's steps on the ground, which any geo-reference allows, control points included.
+
+    Args:
+        georeference: Of the scene.
+        lonlat: (N, 2) longitude and latitude in degrees.
+        start: (2,) x, y in pixels, from where to look; the middle of the scene.
+
+    Returns:
+        (N, 2) x, y in pixels; NaN where there is no such pixel.
+    """
+    found = np.tile(np.asarray(start, np.float64), (len(lonlat), 1))
+    missing_px = np.full(len(lonlat), np.inf)
+    with np.errstate(all="ignore"):
+        for _ in range(_MOST_STEPS):
+            here = georeference.to_lonlat(found)
+            azimuth, _, metres = GEOD.inv(*here.T, *np.asarray(lonlat, np.float64).T)
+            turned = np.radians(azimuth)
+            offset = np.stack([metres * np.sin(turned), metres * np.cos(turned)], axis=-1)
+            steps = metres_per_pixel(georeference, found)
+            determinant = np.linalg.det(steps)
+            steps[~(np.abs(determinant) > 0)] = np.nan
+            moved = np.einsum("nij,nj->ni", np.linalg.inv(steps), offset)
+            found, missing_px = found + moved, np.abs(moved).max(axis=1)
+            if not (missing_px > _NEAR_PX).any():
+                break
+    found[~(missing_px <= _NEAR_PX)] = np.nan
+    return found
 
 
 def distances_m(pairs: Points) -> NDArray[np.float64]:
@@ -182,13 +238,6 @@ def distances_m(pairs: Points) -> NDArray[np.float64]:
     start, end = pairs[:, 0], pairs[:, 1]
     _, _, metres = GEOD.inv(start[:, 0], start[:, 1], end[:, 0], end[:, 1])
     return np.asarray(metres, dtype=np.float64)
-
-
-def azimuths_deg(pairs: Points) -> NDArray[np.float64]:
-    """Return the directions of (N, 2, 2) pairs of longitude and latitude, clockwise from north."""
-    start, end = pairs[:, 0], pairs[:, 1]
-    azimuth, _, _ = GEOD.inv(start[:, 0], start[:, 1], end[:, 0], end[:, 1])
-    return np.asarray(azimuth, dtype=np.float64) % 360.0
 
 
 def _transformer(crs: Any) -> pyproj.Transformer:  # noqa: ANN401 - pyproj's

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sar_experiments import cores, gpus, run_folder, supervisor, sweeping
+from sar_experiments import cores, gpus, resuming, run_folder, supervisor, sweeping
 from sar_experiments.config import (
     Config,
     Device,
@@ -84,7 +84,7 @@ def run_job(job: Job) -> Result:
 
 def config_hash(config: Config) -> str:
     """Return what tells this run from others: the hash of all that changes its result."""
-    return run_folder.config_hash(to_plain(config), exclude=hash_excludes(config.task.name))
+    return run_folder.config_hash(to_plain(config), exclude=hash_excludes(config))
 
 
 def _taken(job: Job) -> Callable[[], None]:
@@ -112,16 +112,19 @@ def _check_goes_on(job: Job, earlier: Result) -> None:
         msg = f"{job.folder} holds a run that is still going on (process {earlier.pid})"
         raise ConfigError(msg)
     if not job.config.resume:
-        msg = (
-            f"{job.folder} holds a run already and resume=false; choose another output or remove it"
-        )
+        msg = f"{job.folder} holds a run already and resume=false; choose another output="
         raise ConfigError(msg)
     if job.config.task.name == earlier.task == "report":  # made anew from its sources, always
         return
-    if earlier.config_hash != job.hash and not _failed_before_learning(job, earlier):
+    if _failed_before_learning(job, earlier):
+        return
+    different = resuming.differing_keys(job.config, job.folder, earlier, job.hash)
+    if different:
+        listed = "\n  ".join(different)
         msg = (
-            f"{job.folder} holds a run of another config (compare its config.yaml); choose another"
-            " output or remove the folder"
+            f"{job.folder} holds a run of another config:\n  {listed}\nGive another output=DIR to"
+            f" start a new run; or leave these out to resume this one: output={job.folder} without"
+            " further keys uses the run's own config"
         )
         raise ConfigError(msg)
 
@@ -136,6 +139,8 @@ def _failed_before_learning(job: Job, earlier: Result) -> bool:
 def _is_finished(job: Job, earlier: Result) -> bool:
     # A service ends well whenever somebody ends it; a report's sources may say more by now.
     if job.config.task.name in ("serve", "report"):
+        return False
+    if job.config.task.name == "train" and resuming.say_extension(job.config, job.folder):
         return False
     if earlier.status in run_folder.ENDED_WELL and _weights_are_newer(job.config, earlier):
         logger.info("%s is %s, but its weights are newer", job.folder, earlier.status)

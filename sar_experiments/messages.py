@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 from typing import TYPE_CHECKING
 
 from sar_experiments.config import closest_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 def explain(error: BaseException) -> str:
     """Return what went wrong as one paragraph, with the nearest known name."""
     text = str(error).strip()
+    if _GRAMMAR.search(text):
+        found = unreadable_override(sys.argv[1:])
+        if found:
+            return found
     for pattern, sentence in _EXPLANATIONS:
         match = re.search(pattern, text, re.DOTALL)
         if match:
@@ -70,8 +75,56 @@ def _unknown_option(name: str, group: str, options: str) -> str:
     return f"{group}={name} is no option{hint} (options: {', '.join(known)})"
 
 
-def _unreadable_override(text: str) -> str:
-    return f"the override {text} cannot be read; accepted is KEY=VALUE, such as solver.max_iter=100"
+# As the grammar of Hydra's overrides speaks, with or without the override around it.
+_GRAMMAR = re.compile(
+    r"^(?:Error parsing override.*\n)?"
+    r"(?:no viable alternative|mismatched|extraneous|missing|token recognition error|LexerNoVia)"
+)
+_WHOLE = re.compile(r"(?P<key>[~+]*[\w./@:-]+)=(?P<value>.*)", re.DOTALL)
+
+
+def unreadable_override(arguments: Sequence[str]) -> str | None:
+    r"""Return what to write for the first argument that is no override, as one paragraph.
+
+    Args:
+        arguments: Of the command line, as the shell gave them.
+
+    >>> unreadable_override(["seed=3", "output=a=b"]).endswith(': "output=\'a=b\'"')
+    True
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create()
+    for text in arguments:
+        if text.startswith("-"):
+            continue
+        try:
+            parser.parse_override(text)
+        except HydraException as error:
+            return _unreadable(text, str(error))
+    return None
+
+
+def _unreadable(text: str, why: str) -> str:
+    whole = _WHOLE.fullmatch(text)
+    if whole is None:
+        return (
+            f"the override {text} cannot be read; accepted is KEY=VALUE, such as"
+            " solver.max_iter=100"
+        )
+    quoted = whole["value"].replace("\\", "\\\\").replace("'", "\\'")
+    better = f"{whole['key']}='{quoted}'"
+    shell = "".join(f"\\{letter}" if letter in '"$`\\' else letter for letter in better)
+    culprit = re.search(r"(?:at: '|input ')(.+?)'(?:$| expecting)", why, re.DOTALL)
+    mark = culprit[1] if culprit else ""
+    if len(mark) == 1 and mark not in "[]{}()":
+        said = f": {mark} has a meaning of its own there, or none; in quotes it is itself"
+    else:
+        said = (
+            "; brackets and quotes must be closed, and a value that is a text is itself in quotes"
+        )
+    return f'the override {text} cannot be read{said}: "{shell}"'
 
 
 def _no_optuna() -> str:
@@ -85,11 +138,6 @@ _EXPLANATIONS: tuple[tuple[str, Callable[..., str]], ...] = (
     (
         r"Could not find '([^']+)'\s+Available options in '([^']+)':\s*(.*?)(?:\s*\n\s*Config|$)",
         _unknown_option,
-    ),
-    (r"Error parsing override '(.*?)'\n", lambda text: _unreadable_override(repr(text))),
-    (
-        r"^(?:no viable alternative|mismatched|extraneous|token).*?input '(.*?)'",
-        lambda text: _unreadable_override(f"at {text!r}"),
     ),
     (r"^(.*?)\n\s+full_key: (\S+)", lambda sentence, key: f"{key}: {sentence}"),
     (r"^You must specify '([^']+)'", lambda group: f"{group} must be chosen: {group}=OPTION"),

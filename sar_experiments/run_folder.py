@@ -35,11 +35,16 @@ MODEL_ONNX = "model.onnx"
 LAST_CHECKPOINT = "last_checkpoint"
 DETECTIONS = "detections.json"
 RESULT = "result.json"
+THRESHOLDS = "thresholds.json"
 CHECK = "check.json"
 TRAIN_SPLIT = "train_split.json"
 VAL_SPLIT = "val_split.json"
 
 CLAIM = ".claim"
+
+ANY_CLASS = "_any_class"
+"""Ends the names of class-agnostic metrics: a detection hits any object that it overlaps enough.
+A detector that names no classes has no others."""
 
 STATUSES = ("running", "completed", "pruned", "failed", "diverged", "interrupted")
 ENDED_WELL = ("completed", "pruned")
@@ -59,6 +64,8 @@ class Result:
         cause: One of CAUSES: a user's mistake, a Python exception, a signal, an exit code without
             a word, too little memory; empty where it completed or goes on.
         metrics: Name -> value; None where a metric has no meaning on the data.
+        names_classes: Whether the detector names classes. A CFAR does not, and where a data set
+            has several, all its metrics have names that end in ``_any_class``.
         config_hash: Of the config without what does not change the result.
         overrides: What the command line changed.
         seconds: Wall time of the last process.
@@ -83,6 +90,7 @@ class Result:
     why: str = ""
     cause: str = ""
     metrics: dict[str, float | None] = field(default_factory=dict)
+    names_classes: bool = True
     config_hash: str = ""
     overrides: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -222,6 +230,19 @@ def _is_locked(descriptor: int) -> bool:
     return True
 
 
+def cache_folder() -> Path:
+    """Return the folder of what can be made again, the same for all runs of a user.
+
+    ``SAR_CACHE_DIR``, else ``sar_experiments`` below ``XDG_CACHE_HOME`` or ``~/.cache``. It need
+    not exist; who cannot write it does without.
+    """
+    chosen = os.environ.get("SAR_CACHE_DIR")
+    if chosen:
+        return Path(chosen).expanduser()
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path("~/.cache").expanduser()) / "sar_experiments"
+
+
 def resolve_weights(path: Path) -> Path:
     """Return the checkpoint file that a run folder or a file means.
 
@@ -268,7 +289,7 @@ def resolve_onnx(path: Path) -> Path:
 
 def how_to_go_on(folder: Path) -> str:
     """Return the half of a sentence that tells how an interrupted run is continued."""
-    return f"the same command with output={folder} goes on"
+    return f"output={folder} resumes it"
 
 
 def is_alive(result: Result) -> bool:

@@ -11,6 +11,7 @@ from hydra.errors import CompactHydraException
 
 from sar_experiments import run_folder, summary, sweeping
 from sar_experiments.exit_codes import DONE, FAILED, USER_MISTAKE
+from sar_experiments.standings import shared_metric
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,8 +31,9 @@ def report_job(folder: Path, result: run_folder.Result, code: int, *, metric: st
     Raises:
         JobFailed: It did not end well.
     """
-    value = result.metrics.get(metric)
-    number = "" if value is None else f", {metric} {value:.4f}"
+    own = shared_metric([result], metric)
+    value = result.metrics.get(own)
+    number = "" if value is None else f", {own} {value:.4f}"
     why = f", {result.why}" if result.why else ""
     logger.info("%s after %.0f s%s%s", result.status, result.seconds, number, why)
     if code and result.log_tail:

@@ -43,6 +43,7 @@ END_S = 30.0  # at the most; the parent ends within POLL_S
 
 _FOLDER, _PARENT = "SAR_SWEEP_FOLDER", "SAR_SWEEP_PARENT"  # environment of the workers
 _STOP, _KILL, _OUTCOMES, _AT_WORK = "stop", "kill", "outcomes.jsonl", "at-work-"
+_PLACE = "place"
 _WORKER = "LokyProcess"  # what joblib calls its workers
 _WAKE = signal.SIGRTMIN  # sent by our thread to the main thread, which blocks the others
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -147,6 +148,22 @@ def outcomes() -> list[dict[str, str]]:
     if folder is None or not (folder / _OUTCOMES).is_file():
         return []
     return [json.loads(line) for line in (folder / _OUTCOMES).read_text().splitlines()]
+
+
+def set_place(folder: Path) -> None:
+    """In a job: tell the parent the folder of the sweep."""
+    shared = _folder()
+    if shared is not None:
+        with contextlib.suppress(FileNotFoundError):
+            (shared / _PLACE).write_text(str(folder.resolve()), encoding="utf-8")
+
+
+def place() -> Path | None:
+    """In the parent: return the folder of the sweep; None if no job has begun."""
+    shared = _folder()
+    if shared is None or not (shared / _PLACE).is_file():
+        return None
+    return Path((shared / _PLACE).read_text(encoding="utf-8"))
 
 
 def is_parent() -> bool:

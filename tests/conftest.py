@@ -18,6 +18,18 @@ def rng():
     return np.random.default_rng(20261124)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def cache_folder(tmp_path_factory):
+    """Keep caches out of the home of whoever tests."""
+    before = os.environ.get("SAR_CACHE_DIR")
+    os.environ["SAR_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["SAR_CACHE_DIR"]
+    else:
+        os.environ["SAR_CACHE_DIR"] = before
+
+
 @pytest.fixture
 def compose_config():
     """Compose our conf/ with overrides, without running anything."""

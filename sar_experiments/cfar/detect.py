@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sar_experiments.cfar.clutter import Clutter
+from sar_experiments.cfar.clutter import Cells, Clutter
 from sar_experiments.cfar.groups import grouped
 from sar_experiments.cfar.windows import Windows, averaged, odd_side, ring
 from sar_experiments.config import ChannelRule, StoredAs
@@ -30,6 +30,10 @@ _SMALLEST_DB_INTENSITY = 1e-10  # -100 dB, as radiometry.FLOOR_DB
 
 # Rounding alone makes as much of a flat ground, such as land that saturates.
 _LEAST_CONTRAST_DB = 1e-5
+
+# What rises so far above its threshold is left out when the background is measured again. From 1 on
+# clutter's own brightest pixels would be missing, and more of it would stand out.
+_CLEAR = 1.5
 
 # What an integer file rounds to 0 has no logarithm, which would be far below all clutter.
 _HALF_A_STEP = 0.5
@@ -82,7 +86,9 @@ class Cfar:
             DatasetError: The channels do not fit the radiometry.
         """
         found = find_objects(
-            intensity_of(self.radiometry.with_channels(pixels), valid, self.radiometry.stored_as),
+            intensity_of(
+                self.radiometry.with_channels(pixels, valid), valid, self.radiometry.stored_as
+            ),
             valid,
             self.config,
             pixel_m=self.pixel_m,
@@ -158,8 +164,9 @@ def find_objects(
     channels = _channels(intensity, config)
     strength = np.zeros(valid.shape)
     for channel in channels:
-        values = averaged(_on_scale(channel, config.scale), valid, windows.target)
-        each = _standing_out(values, valid, config, windows, tests=len(channels))
+        each = standing_out(
+            _on_scale(channel, config.scale), valid, config, windows, tests=len(channels)
+        )
         np.maximum(strength, each, out=strength)
     groups = grouped(
         strength,
@@ -190,38 +197,53 @@ def _on_scale(intensity: Field, scale: StoredAs) -> Field:
     return intensity
 
 
-def _standing_out(
-    values: Field, valid: Mask, config: CfarConfig, windows: Windows, *, tests: int
+def standing_out(
+    values: Field, valid: Mask, config: CfarConfig, windows: Windows, *, tests: int = 1
 ) -> Field:
     """Return the strength of pixels that may belong to objects, 0 for all others.
 
+    Of clutter that is what the model says, a share of ``pfa`` has a strength of 1 or more, at
+    borders and beside pixels without data, too: rings are made of pixels whose window is whole,
+    and a pixel whose own is not is compared as the average of fewer that it is.
+
     Args:
-        values: (H, W) on the scale of the clutter model.
+        values: (H, W) on the scale of the clutter model, before they are averaged.
         valid: (H, W), False where there is no data.
         config: Rates, looks and passes.
-        windows: Guard and background.
+        windows: Target, guard and background.
         tests: Channels, each of which gets its share of ``pfa``, so that all together keep it.
     """
-    strict = Clutter(config.distribution, config.pfa / tests, config.looks)
-    loose = Clutter(config.distribution, config.extent_pfa / tests, config.looks)
+    cells = Cells.of(*windows.target)
+    strict, loose = (
+        Clutter(
+            config.distribution,
+            rate / tests,
+            config.looks,
+            cells,
+            is_db=config.scale is StoredAs.db,
+        )
+        for rate in (config.pfa, config.extent_pfa)
+    )
+    values, share = averaged(values, valid, windows.target)
+    is_whole = valid & (share > 1 - 0.5 / cells.window)
     found = np.zeros(valid.shape, bool)
     strength = np.zeros(valid.shape)
     for _ in range(config.passes):
         # What was found is no clutter: measured again without it, its neighbours stand out too.
-        around = ring(values, valid & ~found, windows)
+        around = ring(values, is_whole & ~found, windows)
         near = values > loose.lowest(around.mean, around.std)
         near &= valid
         near &= around.count >= config.min_background_share * around.whole
         at = np.nonzero(near)
         mean, std, count = around.mean[at], around.std[at], around.count[at]
-        member = values[at] > loose.threshold(mean, std, count)
+        member = values[at] > loose.threshold(mean, std, count, share[at])
         least_db = max(config.min_contrast_db, _LEAST_CONTRAST_DB)
         member &= _contrast_db(values[at], mean, config.scale) >= least_db
-        rise = strict.threshold(mean, std, count) - mean
+        rise = strict.threshold(mean, std, count, share[at]) - mean
         above = np.divide(values[at] - mean, rise, out=np.full_like(mean, np.inf), where=rise > 0)
         strength = np.zeros(valid.shape)
         strength[at] = np.where(member, above, 0.0)
-        found = strength >= 1
+        found = strength >= _CLEAR
         if not found.any():
             break
     return strength

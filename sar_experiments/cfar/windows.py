@@ -59,8 +59,10 @@ def odd_side(metres: float, pixel_m: float) -> int:
     return 2 * max(0, round((metres / pixel_m - 1) / 2)) + 1
 
 
-def averaged(values: Field, valid: Mask, side: Side) -> Field:
-    """Return the mean over the valid pixels of each window; 0 where there are none.
+def averaged(values: Field, valid: Mask, side: Side) -> tuple[Field, Field]:
+    """Return the mean over the valid pixels of each window, and which share of it they are.
+
+    Both are 0 where there are none.
 
     Args:
         values: (H, W), finite.
@@ -68,10 +70,11 @@ def averaged(values: Field, valid: Mask, side: Side) -> Field:
         side: Of the window.
     """
     if side == (1, 1):
-        return np.where(valid, values, 0.0)
+        return np.where(valid, values, 0.0), valid.astype(np.float64)
     count = _box_sum(valid.astype(np.float64), side).round()
     total = _box_sum(np.where(valid, values, 0.0), side)
-    return np.divide(total, count, out=np.zeros_like(total), where=count > 0)
+    mean = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
+    return mean, count / (side[0] * side[1])
 
 
 def ring(values: Field, used: Mask, windows: Windows) -> Ring:

@@ -64,6 +64,8 @@ __all__ = [
 # Albumentations puts pixel centres at whole numbers, we put their corners there.
 _PIXEL_CENTRE = 0.5
 
+_TRANSFORMS = (ChipTransform, BasicTransform, BaseCompose)
+
 
 # --- Pipelines ---------------------------------------------------------------------------------
 
@@ -254,12 +256,6 @@ def _step(key: str, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401 - two 
             raise ConfigError(msg) from error
     if isinstance(transform, ChipTransform):
         return transform
-    if not isinstance(transform, BasicTransform | BaseCompose):
-        msg = (
-            f"{key}._target_={target} makes a {type(transform).__name__}; accepted are"
-            " transforms of albumentations and of sar_experiments.data.augment"
-        )
-        raise ConfigError(msg)
     for leaf in _leaves(transform):
         _check_usable(key, leaf)
     points = A.KeypointParams("xy", remove_invisible=False) if _moves(transform) else None
@@ -273,6 +269,10 @@ def _targets(key: str, arguments: object) -> dict[str, str]:
         msg = f"{key}={arguments} must have a _target_, such as albumentations.HorizontalFlip"
         raise ConfigError(msg)
     targets = {f"{key}._target_": target}
+    for name, value in arguments.items():
+        if name != "transforms" and _calls_something(value):
+            msg = f"{key}.{name}={value} holds a _target_; accepted are plain values"
+            raise ConfigError(msg)
     for index, each in enumerate(arguments.get("transforms") or ()):
         nested = _targets(f"{key}.transforms[{index}]", each)
         for nested_key, name in nested.items():
@@ -283,8 +283,14 @@ def _targets(key: str, arguments: object) -> dict[str, str]:
     return targets
 
 
+def _calls_something(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return "_target_" in value or any(_calls_something(each) for each in value.values())
+    return isinstance(value, list | tuple) and any(_calls_something(each) for each in value)
+
+
 def _check_target(key: str, target: str) -> None:
-    """Refuse a class that is not there, with the nearest one in its module."""
+    """Refuse, before it is called, what is no transform; a misspelt class with the nearest one."""
     module_name, _, name = target.rpartition(".")
     try:
         module = importlib.import_module(module_name)
@@ -295,6 +301,13 @@ def _check_target(key: str, target: str) -> None:
         near = difflib.get_close_matches(name, dir(module), 1)
         hint = f"; did you mean {module_name}.{near[0]}?" if near else ""
         msg = f"{key}={target}: {module_name} has no {name}{hint}"
+        raise ConfigError(msg)
+    found = getattr(module, name)
+    if not (isinstance(found, type) and issubclass(found, _TRANSFORMS)):
+        msg = (
+            f"{key}={target} is no transform; accepted are those of albumentations and of"
+            " sar_experiments.data.augment, and classes derived from theirs"
+        )
         raise ConfigError(msg)
 
 

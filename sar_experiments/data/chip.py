@@ -8,8 +8,10 @@ together with its class and outline when
 * a side of what is left is shorter than one pixel.
 
 A box that is mapped to a rectangle stays the annotated one. After any other mapping, a
-rotation, it is drawn anew around the outline where there is one; else around the box's corners,
-or around the ellipse in the box where the transform asks for that.
+rotation, it is drawn anew around the outline where there is one that belongs to the box; else
+around the box's corners, or around the ellipse in the box where the transform asks for that.
+An outline that is somewhere else than its box, of an older crop of the image perhaps, moves with
+the image and never changes the box.
 """
 
 from __future__ import annotations
@@ -35,6 +37,11 @@ CROWD = -1
 SHORTEST_SIDE_PX = 1.0
 """A box with a shorter side is dropped."""
 
+OUTLINE_TOLERANCE_PX = 1.5
+"""An outline may end this far from a side of its box: tools round, some count pixels."""
+OUTLINE_TOLERANCE = 0.05
+"""Likewise, as a share of the box's width or height: outlines are drawn by hand."""
+
 _RECTANGLE_TOLERANCE_PX = 1e-2
 _ROUNDING = 1e-6
 _ELLIPSE_POINTS = 32  # a multiple of 4, so that the ellipse touches all sides of its box
@@ -52,6 +59,8 @@ class Chip:
         classes: (N,) int64, indices of classes, or CROWD.
         outlines: One per object, or None where an object of this image has none.
         visible: (N,) float64 in [0, 1], share of the original box area that is left.
+        follows: (N,) bool, whether the box follows the outline where it is cut or turned: its
+            object has an outline, and that belongs to the box.
     """
 
     image: Image
@@ -59,6 +68,7 @@ class Chip:
     classes: NDArray[np.int64]
     outlines: tuple[Outline, ...] | None
     visible: NDArray[np.float64]
+    follows: NDArray[np.bool_]
 
     @classmethod
     def of(
@@ -71,7 +81,12 @@ class Chip:
         """Build from anything NumPy understands; no objects by default."""
         four = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
         kinds = np.asarray(classes, dtype=np.int64).reshape(-1)
-        return cls(image, four, kinds, outlines, np.ones(len(four)))
+        height, width = image.shape[:2]
+        follows = [
+            outline_belongs(box, outline, height=height, width=width)
+            for box, outline in zip(four, outlines or ((),) * len(four), strict=True)
+        ]
+        return cls(image, four, kinds, outlines, np.ones(len(four)), np.array(follows, bool))
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -81,7 +96,35 @@ class Chip:
         outlines = self.outlines
         if outlines is not None:
             outlines = tuple(each for each, kept in zip(outlines, keep, strict=True) if kept)
-        return Chip(self.image, self.boxes[keep], self.classes[keep], outlines, self.visible[keep])
+        return Chip(
+            self.image,
+            self.boxes[keep],
+            self.classes[keep],
+            outlines,
+            self.visible[keep],
+            self.follows[keep],
+        )
+
+
+def outline_belongs(box: NDArray[np.float64], outline: Outline, *, height: int, width: int) -> bool:
+    """Tell whether an outline ends where its box does, inside the image.
+
+    Beyond the image the two may differ: many tools clip one of them.
+
+    Args:
+        box: (4,) left, top, right, bottom in pixels.
+        outline: Polygons; none belongs to no box.
+        height: Of the image.
+        width: Likewise.
+    """
+    if not outline:
+        return False
+    limits = [width, height, width, height]
+    around = np.clip(_hulls(np.concatenate(outline)[None])[0], 0, limits)
+    inside = np.clip(box, 0, limits)
+    sides = np.tile(inside[2:] - inside[:2], 2)
+    allowed = np.maximum(OUTLINE_TOLERANCE_PX, OUTLINE_TOLERANCE * sides)
+    return bool((np.abs(around - inside) <= allowed).all())
 
 
 def settled(chip: Chip, *, min_visible_share: float) -> Chip:
@@ -98,7 +141,7 @@ def settled(chip: Chip, *, min_visible_share: float) -> Chip:
     is_cut = share < 1 - _ROUNDING
     if is_cut.any() and chip.outlines is not None:
         chip = replace(chip, outlines=_clipped_outlines(chip.outlines, is_cut, height, width))
-        clipped = _tightened(clipped, chip.outlines, is_cut)
+        clipped = _tightened(clipped, chip.outlines, is_cut & chip.follows)
     visible = chip.visible * np.minimum(share, 1)
     sides = clipped[:, 2:] - clipped[:, :2]
     keep = visible >= min_visible_share - _ROUNDING
@@ -160,11 +203,11 @@ def with_marks(chip: Chip, image: Image, moved: Points, *, as_ellipse: bool) -> 
     outlines = _regrouped(chip.outlines, moved[count:])
     boxes = _hulls(corners)
     is_turned = ~_are_rectangles(corners, boxes)
-    if outlines is None and as_ellipse:
+    if as_ellipse:
         boxes[is_turned] = _hulls(ellipses)[is_turned]
-    elif outlines is not None:
-        for index in np.flatnonzero(is_turned):
-            boxes[index] = _hulls(np.concatenate(outlines[index])[None])[0]
+    for index in np.flatnonzero(is_turned & chip.follows):
+        assert outlines is not None
+        boxes[index] = _hulls(np.concatenate(outlines[index])[None])[0]
     return replace(chip, image=image, boxes=boxes, outlines=outlines)
 
 
@@ -234,12 +277,12 @@ def _clipped_polygon(polygon: Points, height: int, width: int) -> Points:
 
 
 def _tightened(
-    boxes: NDArray[np.float64], outlines: tuple[Outline, ...] | None, is_cut: NDArray[np.bool_]
+    boxes: NDArray[np.float64], outlines: tuple[Outline, ...] | None, which: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Shrink boxes that were cut to what is left of their outlines."""
+    """Shrink some boxes, which were cut, to what is left of their outlines."""
     assert outlines is not None
     boxes = boxes.copy()
-    for index in np.flatnonzero(is_cut):
+    for index in np.flatnonzero(which):
         if not outlines[index]:
             boxes[index] = 0
             continue

@@ -8,6 +8,7 @@ label file is no part of the dataset.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from sar_experiments.data.label_files import (
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 HEADERS = ("imagesource", "gsd")
 NUMBERS = 8
+_YOLO_WORDS = 5
+_LARGEST_SHARE = 2.0
 _ACCEPTED = "accepted is x0 y0 x1 y1 x2 y2 x3 y3 class difficult"
 
 
@@ -79,6 +82,26 @@ def looks_like(words: Sequence[str]) -> bool:
     return len(words) > NUMBERS and not words[NUMBERS].replace(".", "", 1).isdigit()
 
 
+def is_numbered(words: Sequence[str]) -> bool:
+    """Tell whether a line is DOTA's with a number for the class: eight pixels, class, flag."""
+    if len(words) != NUMBERS + 2 or not all(word.isdigit() for word in words[NUMBERS:]):
+        return False
+    try:
+        return max(map(float, words[:NUMBERS])) > _LARGEST_SHARE
+    except ValueError:
+        return False
+
+
+def _looks_like_yolo(words: Sequence[str]) -> bool:
+    """Tell whether a line is YOLO's: a class number, then nothing but shares of the image."""
+    try:
+        shares = [float(word) for word in words[1:]]
+    except ValueError:
+        return False
+    is_share = all(abs(share) <= _LARGEST_SHARE for share in shares)
+    return words[0].isdigit() and len(words) >= _YOLO_WORDS and len(words) % 2 == 1 and is_share
+
+
 def _read(label: Path, root: Path, folder: ImageFolder) -> Labelled:
     image = folder.find(key_of(label, root), label)
     height, width = size_of(image, label)
@@ -96,11 +119,17 @@ def _read(label: Path, root: Path, folder: ImageFolder) -> Labelled:
 
 
 def _object(words: list[str], label: Path, line: int) -> LabelObject:
+    if _looks_like_yolo(words):
+        what = f"{' '.join(words)!r} looks like YOLO (class, then shares); set usecase.format=yolo"
+        raise LabelError("line unreadable", label, line, what)
     try:
         polygon = [float(word) for word in words[:NUMBERS]]
     except ValueError as error:
         what = f"{' '.join(words)!r}: {error}; {_ACCEPTED}"
         raise LabelError("line unreadable", label, line, what) from error
+    if not all(map(math.isfinite, polygon)):
+        what = f"{' '.join(words)!r}: numbers must be finite; {_ACCEPTED}"
+        raise LabelError("line unreadable", label, line, what)
     if len(words) <= NUMBERS:
         what = f"{' '.join(words)!r} names no class; {_ACCEPTED}"
         raise LabelError("line unreadable", label, line, what)

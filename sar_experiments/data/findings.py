@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from sar_experiments.data.chip import outline_belongs
 from sar_experiments.data.label_files import polygon_area
 
 if TYPE_CHECKING:
@@ -60,6 +63,7 @@ def findings_of(
         findings += _of_images(name, part, scans)
         findings += _of_boxes(name, part)
         findings += _of_classes(name, part)
+        findings += _of_levels(name, part, scans)
     findings += _shared_images(parts, scans)
     findings += _shared_scenes(parts)
     findings.sort(key=lambda each: (each.severity, each.part, each.code, each.file))
@@ -78,6 +82,9 @@ def _of_images(part: str, dataset: Dataset, scans: Mapping[Path, ImageScan]) -> 
         if scan.fault:
             code = "image missing" if scan.is_missing else "image broken"
             yield Finding("error", code, part, file, None, scan.fault)
+        elif not scan.pixels and sample["annotations"]:
+            sentence = f"{file} has no data in any pixel, and {len(sample['annotations'])} objects"
+            yield Finding("error", "image without data", part, file, None, sentence)
         elif (scan.height, scan.width) != (sample["height"], sample["width"]):
             annotated = f"{sample['width']} x {sample['height']}"
             sentence = f"{file} is {scan.width} x {scan.height} px, annotated as {annotated} px"
@@ -89,6 +96,7 @@ def _of_boxes(part: str, dataset: Dataset) -> Iterator[Finding]:
         seen: dict[tuple[int, ...], BoxAnnotation] = {}
         for annotation in sample["annotations"]:
             faults = [*_box_faults(sample, annotation), *_area_faults(annotation)]
+            faults += _outline_faults(sample, annotation)
             faults += _repetitions(annotation, seen, dataset.classes)
             for severity, code, what in faults:
                 file, number = sample["file_name"], annotation["id"]
@@ -130,6 +138,27 @@ def _area_faults(annotation: BoxAnnotation) -> Iterator[tuple[str, str, str]]:
         yield "warning", "area wrong", f"has area {area:g} in an outline of {of_outline:g} px²"
 
 
+def _outline_faults(sample: Sample, annotation: BoxAnnotation) -> Iterator[tuple[str, str, str]]:
+    """An outline that is elsewhere shows a box of another version of the image, or the wrong one.
+
+    Boxes never follow it, see ``data/chip.py``.
+    """
+    polygons = annotation.get("segmentation")
+    if not polygons or _is_empty(annotation):
+        return
+    outline = tuple(np.asarray(flat, np.float64).reshape(-1, 2) for flat in polygons)
+    box = np.asarray(annotation["bbox"])
+    if outline_belongs(box, outline, height=sample["height"], width=sample["width"]):
+        return
+    points = np.concatenate(outline)
+    spanned = "({:g}, {:g}, {:g}, {:g})".format(*points.min(axis=0), *points.max(axis=0))
+    what = (
+        f"has an outline that spans {spanned} and the box {_box(annotation)}; the box is used,"
+        " and the outline only by models that learn masks"
+    )
+    yield "warning", "outline not of its box", what
+
+
 def _repetitions(
     annotation: BoxAnnotation, seen: dict[tuple[int, ...], BoxAnnotation], classes: tuple[str, ...]
 ) -> Iterator[tuple[str, str, str]]:
@@ -156,7 +185,40 @@ def _box(annotation: BoxAnnotation) -> str:
     return "({:g}, {:g}, {:g}, {:g})".format(*annotation["bbox"])
 
 
+_MOSTLY = 0.9
+_ALL = 0.999
+
+
+def _of_levels(part: str, dataset: Dataset, scans: Mapping[Path, ImageScan]) -> Iterator[Finding]:
+    """Pixels of another radiometry: all white, as 16 bits under one of 8, or all black."""
+    files = {Path(sample["file_name"]) for sample in dataset.samples}
+    histograms = [scans[each].histogram for each in files if len(scans[each].histogram)]
+    if not histograms:
+        return
+    shares = np.sum(histograms, axis=0, dtype=np.float64)
+    shares /= max(shares.sum(), 1.0)
+    for is_so, share, end, cause in (
+        (shares[-1] >= _MOSTLY, shares[-1], "white", "numbers too large for it, as 16 bits for 8"),
+        (shares[0] >= _ALL, shares[0], "black", "numbers too small for it, as 1 bit for 8"),
+    ):
+        if is_so:
+            sentence = (
+                f"{share:.0%} of the pixels of {part} are all but {end} as the network sees them:"
+                f" another radiometry, or {cause}; radiometry=NAME, or radiometry.low and high"
+            )
+            yield Finding("warning", f"pixels {end}", part, "", None, sentence)
+
+
 def _of_classes(part: str, dataset: Dataset) -> Iterator[Finding]:
+    crowds = [each["iscrowd"] for sample in dataset.samples for each in sample["annotations"]]
+    if crowds and all(crowds):
+        sentence = (
+            f"all {len(crowds)} objects of {part} are crowds (iscrowd or difficult), which are"
+            " neither learnt nor counted"
+        )
+        severity = "error" if part == "train" else "warning"
+        yield Finding(severity, "only crowds", part, "", None, sentence)
+        return
     for name, count in dataset.class_counts().items():
         if not count:
             sentence = f"{part} has no object of class {name}"

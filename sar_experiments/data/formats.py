@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ACCEPTED = (
     "accepted are a COCO file (.json), a folder of Pascal VOC (.xml), YOLO or DOTA (.txt) label"
-    " files, a YOLO data.yaml, and a list in VOC's ImageSets folder"
+    " files, a CVAT file (.xml), a YOLO data.yaml, and a list in VOC's ImageSets folder"
 )
 _LOOKED_INTO = 1000
 """Label files that are opened to tell YOLO from DOTA; empty ones tell nothing."""
@@ -74,7 +74,7 @@ def format_of(annotations: Path) -> Format:
         return Format.yolo
     if suffix == ".json":
         return Format.coco
-    if voc.is_list(annotations):
+    if suffix == voc.SUFFIX or voc.is_list(annotations):
         return Format.voc
     msg = f"{annotations} is in no known format; {ACCEPTED}"
     raise DatasetError(msg)
@@ -87,7 +87,7 @@ def _format_of_folder(folder: Path) -> Format:
         return Format.voc
     for path in islice(texts, _LOOKED_INTO):
         words = _first_words(path)
-        if dota.looks_like(words):
+        if dota.looks_like(words) or dota.is_numbered(words):
             return Format.dota
         if words and words[0].isdigit():
             return Format.yolo

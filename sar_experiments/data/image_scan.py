@@ -16,8 +16,7 @@ import numpy as np
 from sar_experiments.data.images import (
     ImageMissingError,
     polarisation_files,
-    read_image,
-    read_nodata,
+    read_pixels,
 )
 from sar_experiments.errors import DatasetError
 
@@ -44,7 +43,7 @@ class ImageScan:
         is_missing: Whether the fault is that there is no file.
         height: In pixels.
         width: In pixels.
-        digest: Of the stored pixels, the same for copies under other names and in other formats.
+        digest: Of the pixels, the same for copies under other names and in other formats.
         pixels: Valid pixels.
         total: Sum of the encoded pixels in [0, 1], per channel.
         squares: Sum of their squares, per channel.
@@ -66,19 +65,18 @@ class ImageScan:
 def scan_image(path: Path, radiometry: Radiometry) -> ImageScan:
     """Decode one file to its end; a file that cannot be used is a fault, never an exception."""
     try:
-        stored, nodata = read_image(path), read_nodata(path)
-        encoded = radiometry.encode(stored, nodata=nodata)
+        pixels, valid = read_pixels(path, nodata=radiometry.nodata)
+        encoded = radiometry.encode(pixels, valid=valid)
     except (DatasetError, OSError) as error:
         sentence = str(error) if str(path) in str(error) else f"{path}: {error}"
         return ImageScan(fault=sentence, is_missing=isinstance(error, ImageMissingError))
-    valid = radiometry.valid(stored, nodata=nodata).all(axis=2)
     values = encoded.reshape(-1, encoded.shape[2]) if valid.all() else encoded[valid]
     bins = np.minimum(values * HISTOGRAM_BINS, HISTOGRAM_BINS - 1).astype(np.uint8)
-    digest = hashlib.blake2b(f"{stored.shape} {stored.dtype}".encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(stored).data)
+    digest = hashlib.blake2b(f"{pixels.shape} {pixels.dtype}".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(pixels).data)
     return ImageScan(
-        height=stored.shape[0],
-        width=stored.shape[1],
+        height=pixels.shape[0],
+        width=pixels.shape[1],
         digest=digest.hexdigest(),
         pixels=len(values),
         total=tuple(values.sum(axis=0, dtype=np.float64).tolist()),
@@ -169,7 +167,7 @@ def _opened(cache: Path | None) -> Iterator[sqlite3.Connection | None]:
             store.close()
 
 
-_TABLE = "CREATE TABLE IF NOT EXISTS scans_2 (key TEXT PRIMARY KEY, scan TEXT, histogram BLOB)"
+_TABLE = "CREATE TABLE IF NOT EXISTS scans_3 (key TEXT PRIMARY KEY, scan TEXT, histogram BLOB)"
 
 
 def _known(store: sqlite3.Connection | None, keys: Sequence[str]) -> dict[str, ImageScan]:
@@ -179,7 +177,7 @@ def _known(store: sqlite3.Connection | None, keys: Sequence[str]) -> dict[str, I
     for start in range(0, len(keys), _KEYS_PER_QUERY):
         some = keys[start : start + _KEYS_PER_QUERY]
         places = ",".join("?" * len(some))
-        query = f"SELECT key, scan, histogram FROM scans_2 WHERE key IN ({places})"
+        query = f"SELECT key, scan, histogram FROM scans_3 WHERE key IN ({places})"
         try:
             rows = store.execute(query, some).fetchall()
         except sqlite3.Error:
@@ -192,7 +190,7 @@ def _remember(store: sqlite3.Connection, key: str, scan: ImageScan, *, commit: b
     numbers = {name: getattr(scan, name) for name in _KEPT}
     row = (key, json.dumps(numbers), scan.histogram.astype("<u4").tobytes())
     with contextlib.suppress(sqlite3.Error):  # a cache that cannot be written costs time alone
-        store.execute("REPLACE INTO scans_2 VALUES (?, ?, ?)", row)
+        store.execute("REPLACE INTO scans_3 VALUES (?, ?, ?)", row)
         if commit:
             store.commit()
 

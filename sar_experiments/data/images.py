@@ -1,12 +1,14 @@
 """Image files to arrays and back: PNG, JPEG, TIFF and GeoTIFF, no value changed on the way.
 
 An image is (H, W, C) in the dtype of the file, channels in file order (red, green, blue where
-the file is in colour). Nothing is rotated, rescaled or narrowed to 8 bits. A file that is not
-whole is refused rather than read in part.
+the file is in colour). Nothing is rotated or narrowed to 8 bits, and nothing rescaled save by the
+scale and offset that a band of a TIFF says its numbers need (see ``data.pixels``). A file that is
+not whole is refused rather than read in part.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import struct
@@ -18,10 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+import PIL.Image
 import rasterio
+import rasterio.enums
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from sar_experiments.data.pixels import Mask, Reading, has_data
 from sar_experiments.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -43,6 +48,9 @@ JPEG_SUFFIXES = (".jpg", ".jpeg")
 TIFF_SUFFIXES = (".tif", ".tiff")
 SUFFIXES = PNG_SUFFIXES + JPEG_SUFFIXES + TIFF_SUFFIXES
 """File names that can be read, in lower case."""
+
+FOREIGN_SUFFIXES = (".bmp", ".dib", ".gif", ".heic", ".j2k", ".jp2", ".pgm", ".ppm", ".webp")
+"""File names of images that cannot be read, and are refused rather than passed over."""
 
 # One setting for all PNG files: the fastest level, as speckle hardly compresses.
 _PNG_SETTINGS = [cv2.IMWRITE_PNG_COMPRESSION, 1]
@@ -102,16 +110,23 @@ def with_polarisations(name: str, polarisations: Sequence[str]) -> str:
 
 
 def read_image(path: Path | Sequence[Path]) -> Image:
-    """Read one file, or one file per polarisation.
+    """Return the pixels of ``read_pixels`` without where they are data."""
+    return read_pixels(path)[0]
 
-    Alpha of a PNG is dropped and its palette expanded; a TIFF keeps all its bands.
+
+def read_pixels(path: Path | Sequence[Path], *, nodata: float | None = None) -> tuple[Image, Mask]:
+    """Read one file, or one file per polarisation, and where it has data.
+
+    Alpha is no channel, but says where there is no data; the palette of a PNG is expanded.
 
     Args:
         path: A file, files of equal size and dtype that are stacked along the channels, or a
             name that stands for several, see ``polarisation_files``.
+        nodata: A stored number that marks no data, besides what the file itself says.
 
     Returns:
-        (H, W, C) in the dtype of the file, contiguous.
+        (H, W, C) in the dtype of the file, or floating where a band has a scale, contiguous; and
+        (H, W), False where any channel has no data.
 
     Raises:
         DatasetError: A file is missing, empty, cut short, of an unknown kind or dtype, or does
@@ -122,12 +137,12 @@ def read_image(path: Path | Sequence[Path]) -> Image:
     paths = [Path(each) for each in path]
     if not paths:
         raise DatasetError("the list of files of an image is empty; name one per polarisation")
+    images, masks = zip(*(_read_one(each, nodata) for each in paths), strict=True)
     if len(paths) == 1:
-        return _read_one(paths[0])
-    images = [_read_one(each) for each in paths]
+        return images[0], masks[0]
     for other, image in zip(paths[1:], images[1:], strict=True):
         _check_match(paths[0], images[0], other, image)
-    return np.concatenate(images, axis=2)
+    return np.concatenate(images, axis=2), np.logical_and.reduce(masks)
 
 
 def image_size(path: Path) -> tuple[int, int, int]:
@@ -149,32 +164,7 @@ def image_size(path: Path) -> tuple[int, int, int]:
     if found is not None:
         return found
     with _open_raster(path) as raster:
-        return raster.height, raster.width, raster.count
-
-
-def read_nodata(path: Path) -> float | None:
-    """Return the value that marks no data in a GeoTIFF; None where none is declared.
-
-    Raises:
-        DatasetError: The file is missing, empty, of an unknown kind, or has no readable header;
-            or the files of two polarisations do not agree.
-    """
-    first, *others = polarisation_files(Path(path))
-    found = _nodata_of(first)
-    for other in others:
-        its = _nodata_of(other)
-        if its != found and not (its is not None and found is not None and its != its):
-            msg = f"{other} calls {its} no data, {first} {found}; both must declare the same"
-            raise DatasetError(msg)
-    return found
-
-
-def _nodata_of(path: Path) -> float | None:
-    if _kind(path) != "tiff":
-        _opened(path)
-        return None
-    with _open_raster(path) as raster:
-        return None if raster.nodata is None else float(raster.nodata)
+        return raster.height, raster.width, len(_reading(path, raster, None).numbers)
 
 
 def write_image(path: Path, pixels: Image) -> None:
@@ -230,12 +220,14 @@ def write_geotiff(
 # --- Reading ---------------------------------------------------------------------------------
 
 
-def _read_one(path: Path) -> Image:
+def _read_one(path: Path, nodata: float | None) -> tuple[Image, Mask]:
     kind = _kind(path)
     if kind == "tiff":
-        return _read_tiff(path)
+        return _read_tiff(path, nodata)
     encoded = _opened(path).read_bytes()
     gray = _check_png(path, encoded) if kind == "png" else _check_jpeg(path, encoded)
+    if kind == "jpeg":
+        _check_upright(path, encoded)
     try:
         pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
@@ -245,22 +237,72 @@ def _read_one(path: Path) -> Image:
         msg = f"{path} cannot be decoded; it must be a whole {kind.upper()} file"
         raise DatasetError(msg)
     _check_dtype(path, pixels.dtype.name)
+    marks = () if nodata is None else (nodata,)
     if pixels.ndim == 2:  # noqa: PLR2004 - rows and columns
-        return np.ascontiguousarray(pixels[:, :, None])
+        pixels = pixels[:, :, None]
     # OpenCV gives blue, green, red, alpha; gray with alpha comes as colour.
-    return np.ascontiguousarray(pixels[:, :, :1] if gray else pixels[:, :, 2::-1])
+    alpha = pixels[:, :, _COLOUR] if pixels.shape[2] > _COLOUR else None
+    colours = pixels[:, :, :1] if gray or pixels.shape[2] == 1 else pixels[:, :, 2::-1]
+    colours = np.ascontiguousarray(colours)
+    valid = has_data(np.moveaxis(colours, 2, 0), [marks] * colours.shape[2])
+    return colours, valid if alpha is None else valid & (alpha > 0)
 
 
-def _read_tiff(path: Path) -> Image:
+def _read_tiff(path: Path, nodata: float | None) -> tuple[Image, Mask]:
     with _open_raster(path) as raster:
         for dtype in raster.dtypes:
             _check_dtype(path, dtype)
+        _check_stored(path, raster)
+        reading = _reading(path, raster, nodata)
         try:
-            bands = raster.read()
+            bands, valid = reading.read(raster)
         except RasterioError as error:
             msg = f"{path} is cut short or damaged: {error}"
             raise DatasetError(msg) from error
-    return np.ascontiguousarray(np.moveaxis(bands, 0, 2))
+    return np.ascontiguousarray(np.moveaxis(bands, 0, 2)), valid
+
+
+def _check_stored(path: Path, raster: Any) -> None:  # noqa: ANN401 - rasterio is untyped
+    """Refuse numbers that are no brightness: single bits, and places in a table of colours."""
+    if raster.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") == "1":
+        msg = f"{path} stores 1 bit a pixel, a mask and no image; accepted are {', '.join(DTYPES)}"
+        raise DatasetError(msg)
+    if rasterio.enums.ColorInterp.palette in raster.colorinterp:
+        msg = (
+            f"{path} stores places in a table of colours (a palette); store the gray values"
+            " themselves, for instance by gdal_translate -expand gray"
+        )
+        raise DatasetError(msg)
+
+
+def _check_upright(path: Path, encoded: bytes) -> None:
+    """Refuse a JPEG that says it is to be shown turned or mirrored.
+
+    Some tools draw boxes on what is shown, others on what is stored; which, the file cannot tell.
+    """
+    try:
+        with PIL.Image.open(io.BytesIO(encoded)) as opened:
+            turned = opened.getexif().get(_ORIENTATION, _UPRIGHT)
+    except (OSError, SyntaxError):  # damaged: the decoder says so
+        return
+    if turned != _UPRIGHT:
+        msg = (
+            f"{path} is to be shown turned (EXIF orientation {turned}), and its boxes may be of"
+            " either; store it upright, for instance by exiftran -ai, and look at the boxes with"
+            " task=browse"
+        )
+        raise DatasetError(msg)
+
+
+_ORIENTATION, _UPRIGHT = 0x0112, 1
+
+
+def _reading(path: Path, raster: Any, nodata: float | None) -> Reading:  # noqa: ANN401
+    try:
+        return Reading.of(raster, nodata=nodata)
+    except ValueError as error:
+        msg = f"{path}: {error}"
+        raise DatasetError(msg) from error
 
 
 @contextmanager
@@ -270,12 +312,16 @@ def _open_raster(path: Path) -> Iterator[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
-            raster = rasterio.open(path)
+            raster = rasterio.open(path, driver=_DRIVERS[_kind(path)])
         except RasterioError as error:
             msg = f"{path} has no readable header: {error}"
             raise DatasetError(msg) from error
         with raster:
             yield raster
+
+
+# Nothing else is opened, whatever a file holds: GDAL has drivers that read other files, or hosts.
+_DRIVERS = {"tiff": "GTiff", "jpeg": "JPEG", "png": "PNG"}
 
 
 def _opened(path: Path) -> Path:
@@ -431,6 +477,8 @@ def _write_tiff(
     if min(height, width) >= _TILE_PX:
         profile |= {"tiled": True, "blockxsize": _TILE_PX, "blockysize": _TILE_PX}
     profile |= {"driver": "GTiff", "compress": "deflate", "dtype": pixels.dtype.name}
+    if channels != _COLOUR:  # else GDAL takes the fourth channel of 8 bits for alpha
+        profile |= {"photometric": "MINISBLACK", "alpha": "NO"}
     profile |= {"height": height, "width": width, "count": channels}
     with _replacing(path) as partial, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)

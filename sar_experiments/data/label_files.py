@@ -6,6 +6,7 @@ does the rest.
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from collections import defaultdict
@@ -23,7 +24,7 @@ from sar_experiments.data.annotations import (
     did_you_mean,
     scene_of,
 )
-from sar_experiments.data.images import SUFFIXES, image_size
+from sar_experiments.data.images import FOREIGN_SUFFIXES, SUFFIXES, image_size
 from sar_experiments.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -93,12 +94,13 @@ class ImageFolder:
             self._by_key[key_of(path, folder)].append(path)
             self._by_stem[path.stem].append(path)
 
-    def find(self, key: str, label: Path) -> Path:
+    def find(self, key: str, label: Path, *, shown: str = "") -> Path:
         """Return the image of a label file.
 
         Args:
             key: Path of the label file in its folder, without suffix.
             label: The label file.
+            shown: Name of the image where the label file names it.
 
         Raises:
             LabelError: There is none, or more than one.
@@ -107,7 +109,10 @@ class ImageFolder:
         if len(found) == 1:
             return found[0]
         if not found:
-            what = f"has no image of its name in {self.folder}"
+            named = (
+                f"names the image {shown}, which is not" if shown else "has no image of its name"
+            )
+            what = f"{named} in {self.folder}"
             raise LabelError("image missing", label, None, what)
         names = ", ".join(str(path.relative_to(self.folder)) for path in found)
         raise LabelError("image ambiguous", label, None, f"may belong to {names}")
@@ -126,7 +131,8 @@ def files_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Return the files below a folder with such a suffix, sorted; hidden ones are left out.
 
     Raises:
-        DatasetError: It is no folder.
+        DatasetError: It is no folder, or images are wanted and one is of a kind that cannot be
+            read, which would be passed over otherwise.
     """
     if not folder.is_dir():
         msg = f"{folder} is no folder"
@@ -140,6 +146,13 @@ def files_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
             continue
         seen.add(real)
         folders[:] = [each for each in folders if not each.startswith(".")]
+        foreign = [each for each in names if each.lower().endswith(FOREIGN_SUFFIXES)]
+        if foreign and suffixes == SUFFIXES:
+            msg = (
+                f"{Path(parent) / min(foreign)} is an image that cannot be read; accepted are"
+                f" {', '.join(SUFFIXES)}: convert it, or keep it in a folder of its own"
+            )
+            raise DatasetError(msg)
         found += [
             os.path.join(parent, name)  # noqa: PTH118 - 100,000 strings sort five times as fast
             for name in names
@@ -172,13 +185,37 @@ def text_of(label: Path) -> str:
     Raises:
         LabelError: It is no UTF-8 text, or cannot be read.
     """
-    content = bytes_of(label)
+    return decoded(bytes_of(label), label)
+
+
+def list_text(path: Path) -> str:
+    """Return the text of a file that a whole dataset needs: a list of images or class names.
+
+    Raises:
+        DatasetError: It is no UTF-8 text, or cannot be read.
+    """
     try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        what = f"is no UTF-8 text: {error.reason}"
-        raise LabelError("label file unreadable", label, line, what) from error
+        return text_of(path)
+    except LabelError as error:
+        raise DatasetError(error.fault.sentence) from error
+
+
+def decoded(content: bytes, label: Path, declared: str | None = None) -> str:
+    """Return the text of a file: as it declares, else UTF-8, or UTF-16 by its byte order mark.
+
+    Raises:
+        LabelError: It is neither; GBK and latin-1 cannot be told apart, so nothing is guessed.
+    """
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encodings = ["utf-16"] if is_utf16 else [declared or "utf-8-sig", "utf-8-sig"]
+    line = 1
+    for encoding in encodings:
+        try:
+            return content.decode(encoding).removeprefix("\ufeff")
+        except (UnicodeDecodeError, LookupError) as error:
+            line = content.count(b"\n", 0, getattr(error, "start", 0)) + 1
+    what = f"is no {encodings[0].removesuffix('-sig').upper()} text; save it as UTF-8"
+    raise LabelError("label file unreadable", label, line, what)
 
 
 def size_of(image: Path, label: Path) -> tuple[int, int]:
@@ -204,18 +241,21 @@ def polygon_object(
 
 
 def read_side_by_side(
-    jobs: Sequence[Job], read: Callable[[Job], Labelled], label_of: Callable[[Job], Path]
+    jobs: Sequence[Job],
+    read: Callable[[Job], Labelled | list[Labelled]],
+    label_of: Callable[[Job], Path],
 ) -> list[Labelled]:
     """Read many label files; one that cannot be used is a fault, never an exception."""
 
-    def one(job: Job) -> Labelled:
+    def one(job: Job) -> list[Labelled]:
         try:
-            return read(job)
+            found = read(job)
         except LabelError as error:
-            return Labelled(None, label_of(job), 0, 0, (), (error.fault,))
+            return [Labelled(None, label_of(job), 0, 0, (), (error.fault,))]
+        return found if isinstance(found, list) else [found]
 
     def some(start: int) -> list[Labelled]:
-        return [one(job) for job in jobs[start : start + _CHUNK]]
+        return [each for job in jobs[start : start + _CHUNK] for each in one(job)]
 
     with ThreadPoolExecutor(READERS) as pool:
         return [each for part in pool.map(some, range(0, len(jobs), _CHUNK)) for each in part]

@@ -14,7 +14,7 @@ from detectron2.structures import Boxes, Instances, PolygonMasks
 
 from sar_experiments.data.augment import Augmentation, build_augmentation
 from sar_experiments.data.chip import CROWD, Chip, Outline, resized, settled
-from sar_experiments.data.images import read_image, read_nodata
+from sar_experiments.data.images import read_pixels
 from sar_experiments.data.transforms import Donor
 from sar_experiments.errors import DatasetError
 
@@ -129,7 +129,7 @@ class SarMapper:
     def read(self, sample: Sample) -> Chip:
         """Return the sample as a chip, encoded and at the size of its file."""
         path = Path(sample["file_name"])
-        pixels = read_image(path)
+        pixels, valid = read_pixels(path, nodata=self.radiometry.nodata)
         height, width = pixels.shape[:2]
         if (height, width) != (sample["height"], sample["width"]):
             msg = (
@@ -138,7 +138,7 @@ class SarMapper:
             )
             raise DatasetError(msg)
         try:
-            image = self.radiometry.encode(pixels, nodata=read_nodata(path))
+            image = self.radiometry.encode(pixels, valid=valid)
         except DatasetError as error:
             msg = f"{path}: {error}"
             raise DatasetError(msg) from error

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sar_experiments.config import Encoding, RadiometryConfig, StoredAs
+from sar_experiments.data.pixels import has_data
 from sar_experiments.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -57,60 +58,55 @@ class Radiometry:
             std=tuple(config.std or ()),
         )
 
-    def encode(
-        self,
-        pixels: Image,
-        *,
-        nodata: float | None = None,
-        valid: NDArray[np.bool_] | None = None,
-    ) -> Encoded:
+    def encode(self, pixels: Image, *, valid: NDArray[np.bool_] | None = None) -> Encoded:
         """Encode an image.
 
         Args:
-            pixels: (H, W, C_file), any number type. NaN marks no data.
-            nodata: What the file itself calls no data, besides this radiometry's own.
-            valid: (H, W), False where there is no data for any other reason.
+            pixels: (H, W, C_file), any number type.
+            valid: (H, W), False where there is no data, as ``read_pixels`` and scenes give it;
+                None: at this radiometry's ``nodata``. NaN and infinity never are data.
 
         Returns:
-            (H, W, C) in [0, 1]. No data is 0, however bright it would be as a number.
+            (H, W, C) in [0, 1]. No data is 0 in all channels, however bright it would be as a
+            number, so that after normalisation it is ``-mean / std``.
 
         Raises:
             DatasetError: The file's channels do not fit.
         """
-        pixels = self.with_channels(pixels)
-        has_data = self.valid(pixels, nodata=nodata)
-        if valid is not None:
-            has_data &= valid[:, :, None]
-        encoded = self._encoded(pixels, has_data)
-        low, high = self._range(encoded, has_data)
-        with np.errstate(invalid="ignore"):  # NaN is masked below
-            scaled = np.clip((encoded - low) / (high - low), 0.0, 1.0)
-        scaled[~has_data] = 0.0
+        bands = np.moveaxis(pixels, 2, 0)
+        if valid is None:
+            marks = () if self.nodata is None else (self.nodata,)
+            valid = has_data(bands, [marks] * len(bands))
+        else:
+            valid = valid & has_data(bands)
+        pixels = self.with_channels(pixels, valid)
+        encoded = self._encoded(pixels, valid)
+        low, high = self._range(encoded, valid)
+        scaled = np.clip((encoded - low) / (high - low), 0.0, 1.0)
+        scaled[~valid] = 0.0
         return np.asarray(scaled, dtype=np.float32)
 
-    @property
-    def is_local(self) -> bool:
-        """Whether a pixel is encoded alike whatever window of an image it is seen in."""
-        return self.low is not None and self.high is not None and not self.lee_filter_px
+    def outside(self, pixels: Image, valid: NDArray[np.bool_]) -> float:
+        """Return the share of the data, of which there is some, below ``low`` or above ``high``.
 
-    def valid(self, pixels: Image, *, nodata: float | None = None) -> NDArray[np.bool_]:
-        """Return (H, W, C): False where there is no data."""
-        valid = np.ones(pixels.shape, dtype=bool)
-        if np.issubdtype(pixels.dtype, np.floating):
-            with np.errstate(over="ignore"):  # float64 beyond float32 is a fill value, no radar's
-                valid = np.isfinite(pixels.astype(np.float32))
-        for mark in (self.nodata, nodata):
-            if mark is not None and not np.isnan(mark):
-                valid &= pixels != mark
-        return valid
+        Raises:
+            DatasetError: The file's channels do not fit.
+        """
+        encoded = self._encoded(self.with_channels(pixels, valid), valid)
+        low, high = self._range(encoded, valid)
+        return float(((encoded < low) | (encoded > high))[valid].mean())
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for a checkpoint."""
         values = asdict(self)
         return {**values, "stored_as": self.stored_as.name, "encoding": self.encoding.name}
 
-    def with_channels(self, pixels: Image) -> Image:
+    def with_channels(self, pixels: Image, valid: NDArray[np.bool_]) -> Image:
         """Bring (H, W, C_file) to (H, W, C): equal channels become one, one is repeated.
+
+        Args:
+            pixels: Any number type.
+            valid: (H, W); where it is False, channels need not be equal.
 
         Raises:
             DatasetError: The channels do not fit.
@@ -120,7 +116,7 @@ class Radiometry:
             return pixels
         if stored == 1:
             return np.repeat(pixels, self.channels, axis=2)
-        if self.channels == 1 and _is_gray(pixels):
+        if self.channels == 1 and _is_gray(pixels, valid):
             return pixels[:, :, :1]
         msg = f"the image has {stored} channels, radiometry.channels={self.channels}"
         if self.channels == 1:
@@ -131,8 +127,8 @@ class Radiometry:
         """Return (H, W, C) in the unit of the encoding; no data is whatever comes out."""
         is_linear = self.encoding is Encoding.linear and self.stored_as is not StoredAs.db
         if is_linear and not self.lee_filter_px:
-            return np.where(valid, pixels, 0).astype(np.float32)
-        stored = np.where(valid, pixels, 0).astype(np.float32)
+            return np.where(valid[:, :, None], pixels, 0).astype(np.float32)
+        stored = np.where(valid[:, :, None], pixels, 0).astype(np.float32)
         intensity = _to_intensity(stored, self.stored_as)
         intensity[~valid] = 0.0
         if self.lee_filter_px:
@@ -154,10 +150,8 @@ class Radiometry:
         )
         if low is None or high is None:
             found = [
-                np.percentile(channel[mask], self.percentiles) if mask.any() else (0.0, 1.0)
-                for channel, mask in zip(
-                    np.moveaxis(encoded, 2, 0), np.moveaxis(valid, 2, 0), strict=True
-                )
+                np.percentile(channel[valid], self.percentiles) if valid.any() else (0.0, 1.0)
+                for channel in np.moveaxis(encoded, 2, 0)
             ]
             measured = np.asarray(found, dtype=np.float32)
             low = measured[:, 0] if low is None else low
@@ -228,5 +222,5 @@ def _to_intensity(stored: Encoded, stored_as: StoredAs) -> Encoded:
     return np.asarray(10.0 ** (stored / 10.0), dtype=np.float32)
 
 
-def _is_gray(pixels: Image) -> bool:
-    return bool((pixels == pixels[:, :, :1]).all())
+def _is_gray(pixels: Image, valid: NDArray[np.bool_]) -> bool:
+    return bool(((pixels == pixels[:, :, :1]).all(axis=2) | ~valid).all())

@@ -325,7 +325,7 @@ def _overlaps(boxes: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
 def _opacity(single: Chip, margin_px: int) -> Image:
     """Return (H, W) in [0, 1]: 1 on the object, falling to 0 at the margin's end."""
     outside = np.ones(single.image.shape[:2], np.uint8)
-    if single.outlines is not None:
+    if single.outlines is not None and single.follows[0]:
         polygons = [np.round(each - _PIXEL_CENTRE).astype(np.int32) for each in single.outlines[0]]
         cv2.fillPoly(outside, polygons, 0)
     else:
@@ -363,4 +363,5 @@ def _joined(chip: Chip, single: Chip) -> Chip:
         np.concatenate([chip.classes, single.classes]),
         outlines,
         np.concatenate([chip.visible, single.visible]),
+        np.concatenate([chip.follows, single.follows]),
     )

@@ -1,17 +1,21 @@
 """YOLO: one text file per image, a box per line, and a list of class names elsewhere.
 
-A line is ``class x y width height`` or ``class x0 y0 x1 y1 x2 y2 ...``, the corners of a polygon;
-all but the class number are shares of the image's width and height. An image without a label
-file, or with an empty one, is an image without objects: that is YOLO's own rule.
+A line is ``class x y width height`` or ``class x0 y0 x1 y1 x2 y2 ...``, the corners of a polygon
+(YOLO segmentation) or of a turned box (YOLO-OBB); all but the class number are shares of the
+image's width and height. An image without a label file, or with an empty one, is an image without
+objects: that is YOLO's own rule.
 """
 
 from __future__ import annotations
 
 import logging
+import math
+from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sar_experiments.data import dota
 from sar_experiments.data.label_files import (
     ImageFolder,
     LabelError,
@@ -19,6 +23,7 @@ from sar_experiments.data.label_files import (
     LabelObject,
     files_in,
     key_of,
+    list_text,
     polygon_object,
     read_side_by_side,
     size_of,
@@ -41,6 +46,8 @@ _YAML_FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _NO_LABELS = ("classes.txt", "train.txt", "val.txt", "test.txt", "readme.txt", "notes.txt")
 _BOX = 5
 _SMALLEST_POLYGON = 7
+_LARGEST_SHARE = 2.0
+"""An object may leave its image by as much again; beyond, the numbers are pixels."""
 _ACCEPTED = (
     "accepted is: class x y width height, or class x0 y0 x1 y1 x2 y2 ..., as shares of the image"
 )
@@ -79,7 +86,7 @@ def read_yolo(
             msg = f"usecase.{name}.images is not set; it names the images of {annotations}"
             raise DatasetError(msg)
         folder, files = images, ImageFolder(images).images
-        labels = [annotations / f"{key_of(image, images)}.txt" for image in files]
+        labels = _labels_of(files, images, annotations)
         names, origin = _names_near(annotations)
     if not names:
         names, origin = tuple(classes or ()), Path("usecase.classes")
@@ -119,7 +126,25 @@ def _label_beside(image: Path) -> Path:
     if "images" in folders:
         last = len(folders) - 1 - folders[::-1].index("images")
         folders[last] = "labels"
-    return Path(*folders) / f"{image.stem}.txt"
+    label, beside = Path(*folders) / f"{image.stem}.txt", image.with_suffix(".txt")
+    return beside if beside.is_file() and not label.is_file() else label
+
+
+def _labels_of(images: Sequence[Path], folder: Path, annotations: Path) -> list[Path]:
+    """Return the label file of each image: of its path, else the only one of its name."""
+    by_stem: dict[str, list[Path]] = defaultdict(list)
+    files = files_in(annotations, (".txt",))
+    for label in files:
+        by_stem[label.stem].append(label)
+    known = set(files)
+    stems = Counter(image.stem for image in images)
+    labels = []
+    for image in images:
+        label = annotations / f"{key_of(image, folder)}.txt"
+        of_name = by_stem[image.stem]
+        is_only = len(of_name) == 1 and stems[image.stem] == 1
+        labels.append(of_name[0] if label not in known and is_only else label)
+    return labels
 
 
 def _names_near(labels: Path) -> tuple[tuple[str, ...], Path]:
@@ -127,7 +152,7 @@ def _names_near(labels: Path) -> tuple[tuple[str, ...], Path]:
     for folder in (labels, labels.parent, labels.parent.parent):
         for name in _LIST_FILES:
             if (folder / name).is_file():
-                lines = (folder / name).read_text(encoding="utf-8-sig").splitlines()
+                lines = list_text(folder / name).splitlines()
                 return tuple(line.strip() for line in lines if line.strip()), folder / name
         for name in _YAML_FILES:
             if (folder / name).is_file():
@@ -180,11 +205,20 @@ def _object(
     words: list[str], names: Sequence[str], height: int, width: int, line: int
 ) -> LabelObject:
     count = len(words)
+    if dota.looks_like(words) or dota.is_numbered(words):
+        msg = "looks like DOTA (eight corners in pixels, then the class); set usecase.format=dota"
+        raise ValueError(msg)
     if count != _BOX and (count < _SMALLEST_POLYGON or count % 2 == 0):
         msg = f"{count} words; {_ACCEPTED}"
         raise ValueError(msg)
     index = _class_index(words[0], names)
     shares = [float(word) for word in words[1:]]
+    if not all(map(math.isfinite, shares)):
+        msg = f"numbers must be finite; {_ACCEPTED}"
+        raise ValueError(msg)
+    if max(map(abs, shares)) > _LARGEST_SHARE:
+        msg = f"{max(shares, key=abs):g} is no share of the image (0 to 1), but pixels; {_ACCEPTED}"
+        raise ValueError(msg)
     if count == _BOX:
         x, y, w, h = shares
         left, top = (x - w / 2) * width, (y - h / 2) * height

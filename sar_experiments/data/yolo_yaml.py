@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from sar_experiments.data.images import SUFFIXES
-from sar_experiments.data.label_files import files_in
+from sar_experiments.data.label_files import files_in, list_text
 from sar_experiments.errors import DatasetError
 
 _ALIASES = {"val": ("val", "valid", "validation")}
@@ -48,6 +48,7 @@ class DataYaml:
 
     def _path(self, entry: str) -> Path:
         # Roboflow writes ../train/images for a folder beside the data.yaml.
+        entry = entry.replace("\\", "/")
         tried = [self.root / entry, self.file.parent / entry]
         tried += [self.file.parent / entry.removeprefix("../")]
         for path in tried:
@@ -62,8 +63,8 @@ class DataYaml:
         if path.suffix.lower() != ".txt":
             msg = f"{self.file}: {part}: {path} is neither a folder nor a list ending in .txt"
             raise DatasetError(msg)
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-        names = [Path(line.strip()) for line in lines if line.strip()]
+        lines = list_text(path).splitlines()
+        names = [Path(line.strip().replace("\\", "/")) for line in lines if line.strip()]
         beside = [path.parent / name for name in names]
         return [a if a.exists() else self.root / b for a, b in zip(beside, names, strict=True)]
 
@@ -75,7 +76,7 @@ def read_data_yaml(path: Path) -> DataYaml:
         DatasetError: It is no YAML file, or its names are none.
     """
     try:
-        content = OmegaConf.to_container(OmegaConf.load(path))
+        content = OmegaConf.to_container(OmegaConf.create(list_text(path)))
     except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
         msg = f"{path} cannot be read as YAML: {error}"
         raise DatasetError(msg) from error

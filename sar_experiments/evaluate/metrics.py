@@ -9,21 +9,32 @@ from __future__ import annotations
 
 import contextlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from sar_experiments.data.annotations import Sample
 from sar_experiments.detections import Detections
+from sar_experiments.run_folder import ANY_CLASS
+from sar_experiments.thresholds import (
+    ANY_NAME,
+    CHOSEN,
+    CHOSEN_ANY_CLASS,
+    DEFAULT_SCORE,
+    UNKNOWN,
+    Thresholds,
+    chosen,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from sar_experiments.data.annotations import BoxAnnotation, Sample
+    from sar_experiments.data.annotations import BoxAnnotation
 
 ALL_AREAS, SMALL, MEDIUM, LARGE = range(4)  # pycocotools' area ranges: < 32² px, < 96² px, more
 IOU_50, IOU_75 = 0, 5  # indices into its thresholds 0.50, 0.55, ..., 0.95
@@ -42,6 +53,7 @@ class ClassMetrics:
         f1: Their harmonic mean; None without truth and detections.
         truths: Objects, crowds left out.
         detections: Detections at the threshold, those on crowds left out.
+        threshold: Score from which its detections count.
     """
 
     name: str
@@ -52,6 +64,7 @@ class ClassMetrics:
     f1: float | None
     truths: int
     detections: int
+    threshold: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,13 +87,17 @@ class Metrics:
     """What an evaluation found.
 
     Attributes:
-        values: AP, AP50, AP75, APs, APm, APl, precision, recall, f1, threshold; in [0, 1], None
-            where the data gives no meaning. The last four are at the threshold of the best F1.
+        values: AP, AP50, AP75, APs, APm, APl, precision, recall, f1; in [0, 1], None where the
+            data gives no meaning. The last three are of all classes together, the detections of
+            each from its own threshold on.
         per_class: One entry per class, in order.
         curves: Class name, or ``all``, -> precision-recall curve.
-        hits: True positives at the threshold.
+        hits: True positives at the thresholds.
         misses: False negatives.
         false_alarms: False positives.
+        thresholds: Score of each class; of no class where it was measured class-agnostic.
+        any_class: The same class-agnostic: a detection hits any object that it overlaps enough.
+            None for one class, where it would be the same.
     """
 
     values: dict[str, float | None]
@@ -89,6 +106,18 @@ class Metrics:
     hits: int
     misses: int
     false_alarms: int
+    thresholds: Thresholds
+    any_class: Metrics | None = None
+
+    @property
+    def is_any_class(self) -> bool:
+        """Whether it was measured class-agnostic."""
+        return not self.thresholds.per_class
+
+    @property
+    def least(self) -> NDArray[np.float32]:
+        """(classes,) scores from which detections count."""
+        return np.array([each.threshold for each in self.per_class], np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +144,7 @@ def measure(
     *,
     max_detections: int,
     match_iou: float,
+    thresholds: Thresholds | None = None,
 ) -> Metrics:
     """Measure detections against the truth.
 
@@ -124,6 +154,9 @@ def measure(
         classes: Names of the class indices.
         max_detections: Counted per image, best first.
         match_iou: Intersection over union from which a detection is a hit.
+        thresholds: Scores from which detections of each class count for precision, recall and F1.
+            None chooses them here, which only validation may: on a test split the best F1 is no
+            measurement. One for any class that is not among them has the default.
 
     Raises:
         ValueError: A detection belongs to no sample.
@@ -141,14 +174,80 @@ def measure(
     curves = {"all": _curve(matches, everything, int(truths.sum()))}
     for index, name in enumerate(classes):
         curves[name] = _curve(matches, matches.classes == index, int(truths[index]))
-    threshold = _best_threshold(curves["all"])
-    total = _at_threshold(matches, everything, int(truths.sum()), threshold)
+    is_chosen = thresholds is None
+    if thresholds is None:
+        counts = dict(zip(classes, truths.tolist(), strict=True))
+        thresholds = chosen({name: _best_score(curves[name]) for name in classes}, counts)
+    matches = matches.select(matches.scores >= thresholds.least[matches.classes])
+    total = _counts(matches.hits, int(truths.sum()))
     per_class = tuple(
-        _class_metrics(name, index, average, matches, truths, threshold)
+        _class_metrics(name, index, average, matches, truths, thresholds.scores[name])
         for index, name in enumerate(classes)
     )
-    values = {**average.values, **total.values(), "threshold": threshold}
-    return Metrics(values, per_class, curves, total.hits, total.misses, total.false_alarms)
+    values = {**average.values, **total.values()}
+    any_class = None
+    if len(classes) > 1:
+        any_class = measure_any_class(
+            samples, detections, max_detections=max_detections, match_iou=match_iou,
+            thresholds=None if is_chosen else thresholds,
+        )  # fmt: skip
+        thresholds = replace(thresholds, any_class=any_class.thresholds.any_class)
+    return Metrics(
+        values, per_class, curves, total.hits, total.misses, total.false_alarms, thresholds,
+        any_class,
+    )  # fmt: skip
+
+
+def measure_any_class(
+    samples: Sequence[Sample],
+    detections: Mapping[int, Detections],
+    *,
+    max_detections: int,
+    match_iou: float,
+    thresholds: Thresholds | None = None,
+) -> Metrics:
+    """Measure as if there were one class: the footing on which any two detectors compare.
+
+    An object that a detector gives two names has two detections, one of them a false alarm.
+
+    Args:
+        samples: As in ``measure``, likewise the rest.
+        detections: Whatever their classes.
+        max_detections: Counted per image, best first.
+        match_iou: Intersection over union from which a detection is a hit.
+        thresholds: The one for any class of these; None chooses it here, as only validation may.
+    """
+    metrics = measure(
+        without_classes(samples), of_one_class(detections), (ANY_NAME,),
+        max_detections=max_detections, match_iou=match_iou,
+        thresholds=None if thresholds is None else _of_any_class(thresholds),
+    )  # fmt: skip
+    own = metrics.thresholds
+    origin = CHOSEN_ANY_CLASS if own.origin == CHOSEN else own.origin
+    return replace(metrics, thresholds=Thresholds({}, origin, own.per_class[ANY_NAME]))
+
+
+def _of_any_class(thresholds: Thresholds) -> Thresholds:
+    """Return the one for any class as that of the one class."""
+    if thresholds.any_class is None:
+        return Thresholds.alike((ANY_NAME,), DEFAULT_SCORE, UNKNOWN)
+    return Thresholds({ANY_NAME: thresholds.any_class}, thresholds.origin)
+
+
+def without_classes(samples: Sequence[Sample]) -> list[Sample]:
+    """Return the same truth with all objects of one class."""
+    return [
+        Sample(**{**s, "annotations": [{**each, "category_id": 0} for each in s["annotations"]]})
+        for s in samples
+    ]
+
+
+def of_one_class(detections: Mapping[int, Detections]) -> dict[int, Detections]:
+    """Return the same detections, all of one class."""
+    return {
+        image: Detections(each.boxes, each.scores, np.zeros_like(each.classes))
+        for image, each in detections.items()
+    }
 
 
 def assign(sample: Sample, detections: Detections, *, match_iou: float) -> Assignment:
@@ -191,35 +290,60 @@ def pairwise_iou(
 
 
 def flat(metrics: Metrics) -> dict[str, float | None]:
-    """Return all numbers by name: those of all classes, and AP and AP50 of each."""
+    """Return all numbers by name: those of all classes, and AP and AP50 of each.
+
+    Names of class-agnostic numbers end in ANY_CLASS.
+    """
+    if metrics.is_any_class:
+        return {f"{name}{ANY_CLASS}": value for name, value in metrics.values.items()}
     named: dict[str, float | None] = dict(metrics.values)
     if len(metrics.per_class) > 1:
         for each in metrics.per_class:
             named[f"AP/{each.name}"] = each.ap
             named[f"AP50/{each.name}"] = each.ap50
+    if metrics.any_class is not None:
+        named |= flat(metrics.any_class)
     return named
 
 
-def metrics_table(metrics: Metrics, classes: Sequence[str]) -> str:
-    """Return a table for a terminal: one row per class, and one for all."""
+def metrics_table(metrics: Metrics) -> str:
+    """Return a table for a terminal: a row per class, one for all, one class-agnostic."""
     names = ["AP", "AP50", "AP75", "APs", "APm", "APl", "precision", "recall", "f1"]
-    width = max(5, *(len(name) for name in classes))
-    # One space between: 80 columns hold it up to class names of 14 letters.
-    lines = [" ".join(["class".ljust(width), *(f"{name:>5}" for name in names), "truths"])]
+    # One space between, and "prec.": 80 columns hold it up to class names of 12 letters.
+    heads = [{"precision": "prec."}.get(name, name) for name in names] + ["score"]
     rows: list[tuple[str, list[float | None], int]] = []
-    if len(classes) > 1:
+    if len(metrics.per_class) > 1:
         for each in metrics.per_class:
             numbers = [each.ap, each.ap50, None, None, None, None]
-            rows.append((each.name, [*numbers, each.precision, each.recall, each.f1], each.truths))
-    truths = sum(each.truths for each in metrics.per_class)
-    rows.append(("all", [metrics.values[name] for name in names], truths))
+            numbers += [each.precision, each.recall, each.f1, each.threshold]
+            rows.append((each.name, numbers, each.truths))
+    rows.append(_row_of_all(metrics, ANY_NAME if metrics.is_any_class else "all", names))
+    if metrics.any_class is not None:
+        rows.append(_row_of_all(metrics.any_class, ANY_NAME, names))
+    width = max(5, *(len(label) for label, *_ in rows))
+    lines = [" ".join(["class".ljust(width), *(f"{head:>5}" for head in heads), "truths"])]
     for label, numbers, count in rows:
-        cells = [_cell(number, name) for number, name in zip(numbers, names, strict=True)]
+        cells = [_cell(number, head) for number, head in zip(numbers, heads, strict=True)]
         lines.append(" ".join([label.ljust(width), *cells, f"{count:6d}"]))
-    threshold = metrics.values["threshold"]
-    if threshold is not None:
-        lines.append(f"precision, recall and f1 at score {threshold:.3f}, where f1 is best")
-    return "\n".join(lines)
+    if rows[-1][0] == ANY_NAME:
+        lines.append(
+            "any class: class-agnostic, a detection hits any object that it overlaps enough"
+        )
+    thresholds = metrics.thresholds
+    lines.append(f"precision, recall and f1 count from score on: {thresholds.origin}")
+    return "\n".join([*lines, *thresholds.doubts().values()])
+
+
+def _row_of_all(
+    metrics: Metrics, label: str, names: Sequence[str]
+) -> tuple[str, list[float | None], int]:
+    per_class = metrics.per_class
+    score = per_class[0].threshold if len(per_class) == 1 else None
+    return (
+        label,
+        [*(metrics.values[name] for name in names), score],
+        sum(each.truths for each in per_class),
+    )
 
 
 def coco_results(
@@ -375,6 +499,9 @@ class _Matches:
     hits: NDArray[np.bool_]
     classes: NDArray[np.int64]
 
+    def select(self, keep: NDArray[np.bool_]) -> _Matches:
+        return _Matches(self.scores[keep], self.hits[keep], self.classes[keep])
+
 
 @dataclass(frozen=True)
 class _Counts:
@@ -420,25 +547,28 @@ def _curve(matches: _Matches, of_class: NDArray[np.bool_], truths: int) -> Curve
     return Curve(scores[last], (hits / found)[last], recall[last])
 
 
-def _best_threshold(curve: Curve) -> float | None:
-    """Return the score at which F1 is best; the highest of equals."""
+def _best_score(curve: Curve) -> tuple[float, float] | None:
+    """Return the score from which F1 is best, the highest of equals, and that F1.
+
+    It lies halfway to the next lower score, or to 0: scores that another runtime or GPU rounds
+    otherwise are not lost at it.
+    """
     total = curve.precision + curve.recall
     if not len(total) or not total.any():
         return None
     f1 = np.divide(
         2 * curve.precision * curve.recall, total, out=np.zeros_like(total), where=total > 0
     )
-    return float(curve.scores[int(f1.argmax())])
+    best = int(f1.argmax())
+    score, lower = np.append(curve.scores, 0.0)[[best, best + 1]].tolist()
+    between = float(np.float32((score + lower) / 2))  # as exact as scores are
+    return between if between > lower else score, float(f1[best])
 
 
-def _at_threshold(
-    matches: _Matches, of_class: NDArray[np.bool_], truths: int, threshold: float | None
-) -> _Counts:
-    if threshold is None:
-        return _Counts(0, truths, 0)
-    passed = of_class & (matches.scores >= threshold)
-    hits = int(matches.hits[passed].sum())
-    return _Counts(hits, truths - hits, int(passed.sum()) - hits)
+def _counts(hit: NDArray[np.bool_], truths: int) -> _Counts:
+    """Count detections that passed, given which of them hit."""
+    hits = int(hit.sum())
+    return _Counts(hits, truths - hits, len(hit) - hits)
 
 
 def _class_metrics(
@@ -447,15 +577,16 @@ def _class_metrics(
     average: _Average,
     matches: _Matches,
     truths: NDArray[np.int64],
-    threshold: float | None,
+    threshold: float,
 ) -> ClassMetrics:
-    counts = _at_threshold(matches, matches.classes == index, int(truths[index]), threshold)
+    counts = _counts(matches.hits[matches.classes == index], int(truths[index]))
     return ClassMetrics(
         name=name,
         ap=average.of_class(index),
         ap50=average.of_class(index, iou=IOU_50),
         truths=int(truths[index]),
         detections=counts.hits + counts.false_alarms,
+        threshold=threshold,
         **counts.values(),
     )
 

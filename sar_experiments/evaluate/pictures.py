@@ -30,7 +30,7 @@ def truth_beside_detections(
     detections: Detections,
     *,
     classes: Sequence[str],
-    min_score: float,
+    min_score: float | NDArray[np.float32],
     match_iou: float,
 ) -> Picture:
     """Draw an image twice: with the truth, and with what was found.
@@ -42,7 +42,7 @@ def truth_beside_detections(
         sample: The truth, in pixels of a file of ``height`` by ``width``.
         detections: Likewise.
         classes: Names of the class indices.
-        min_score: Detections below it are left out.
+        min_score: Detections below it are left out; one, or (classes,) one each.
         match_iou: Overlap from which a detection is a hit.
 
     Returns:

@@ -22,6 +22,8 @@ from sar_experiments.evaluate.metrics import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from sar_experiments.data.annotations import BoxAnnotation, Sample
 
 
@@ -59,7 +61,7 @@ def by_size(  # noqa: PLR0913 - as ``measure``, and the bins
     edges_px: Sequence[float],
     max_detections: int,
     match_iou: float,
-    threshold: float | None,
+    threshold: float | NDArray[np.float32],
 ) -> tuple[SizeBin, ...]:
     """Measure objects of each size by themselves.
 
@@ -70,7 +72,7 @@ def by_size(  # noqa: PLR0913 - as ``measure``, and the bins
         edges_px: Rising borders between the bins, above 0, as root of the box area.
         max_detections: Counted per image, best first.
         match_iou: Intersection over union from which a detection is a hit.
-        threshold: Score from which detections count for the recall; None counts none.
+        threshold: Score from which detections count for the recall; one, or (classes,) one each.
 
     Returns:
         One bin more than there are edges, smallest objects first.
@@ -112,14 +114,14 @@ def _counts(
     detections: Mapping[int, Detections],
     bounds: Sequence[float],
     *,
-    threshold: float | None,
+    threshold: float | NDArray[np.float32],
     match_iou: float,
 ) -> tuple[list[int], list[int]]:
     """Return how many objects there are of each size, and how many of them are found."""
     truths, hits = [0] * (len(bounds) - 1), [0] * (len(bounds) - 1)
     for sample in samples:
         found = detections.get(sample["image_id"], Detections.none())
-        found = Detections.none() if threshold is None else found.above(threshold)
+        found = found.above(threshold)
         hit = set(assign(sample, found, match_iou=match_iou).truth_of.tolist())
         for index, each in enumerate(sample["annotations"]):
             if not each["iscrowd"]:

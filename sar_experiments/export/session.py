@@ -16,6 +16,7 @@ from sar_experiments.data.chip import Chip, resized
 from sar_experiments.data.radiometry import Radiometry, from_dict
 from sar_experiments.detections import Detections
 from sar_experiments.errors import CheckpointError, HardwareError
+from sar_experiments.thresholds import POOLED, Thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,8 +44,9 @@ class OnnxAbout:
         step: Steps that were trained.
         checkpoint: Name of the file that was exported.
         chip_px: Shortest edge of the training images as files have them; None if unknown.
-        min_score: The run's score of the best F1; None if unknown.
+        thresholds: Scores from which detections of each class count; None if unknown.
         versions: Packages that wrote the file.
+        lengths_px: How many training objects are so long; None if unknown.
     """
 
     config: Mapping[str, Any]
@@ -53,12 +55,14 @@ class OnnxAbout:
     step: int
     checkpoint: str
     chip_px: int | None
-    min_score: float | None
+    thresholds: Thresholds | None
     versions: Mapping[str, str]
+    lengths_px: Sequence[Sequence[int]] | None = None
 
     def to_json(self) -> str:
         """Return what the metadata holds."""
-        return json.dumps(asdict(self), sort_keys=True)
+        kept = None if self.thresholds is None else self.thresholds.to_plain()
+        return json.dumps({**asdict(self), "thresholds": kept}, sort_keys=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +172,18 @@ def open_onnx(path: Path, *, threads: int, scale: float = 1.0) -> OnnxDetector:
 def _read_about(path: Path, metadata: Mapping[str, str]) -> OnnxAbout:
     try:
         content = json.loads(metadata[METADATA_KEY])
-        return OnnxAbout(**{**content, "classes": tuple(content["classes"])})
+        content["classes"] = tuple(content["classes"])
+        pooled, kept = content.pop("min_score", None), content.pop("thresholds", None)
+        return OnnxAbout(**content, thresholds=_thresholds(kept, pooled, content["classes"]))
     except (KeyError, ValueError, TypeError) as error:
         msg = f"{path} does not say which run it is from; task=export writes files that do"
         raise CheckpointError(msg) from error
+
+
+def _thresholds(
+    kept: Mapping[str, Any] | None, pooled: float | None, classes: Sequence[str]
+) -> Thresholds | None:
+    """Return the thresholds of a file; one that an older version wrote holds one for all."""
+    if kept is not None:
+        return Thresholds.from_plain(kept, classes)
+    return None if pooled is None else Thresholds.alike(classes, pooled, POOLED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -195,12 +196,15 @@ def parameter_table(model: torch.nn.Module) -> str:
 
 
 def _base_file(base: str) -> str:
+    """Return a file of the zoo; of no other folder, since Detectron2 runs what such a file asks."""
+    msg = (
+        f"model.base={base} is not in Detectron2's model zoo; accepted are paths such as"
+        " COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml, or null"
+    )
+    if PurePath(base).is_absolute() or ".." in PurePath(base).parts:
+        raise ConfigError(msg)
     try:
         path: str = model_zoo.get_config_file(base)
     except RuntimeError as error:
-        msg = (
-            f"model.base={base} is not in Detectron2's model zoo; accepted are paths such as"
-            " COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml, or null"
-        )
         raise ConfigError(msg) from error
     return path

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import socket
-import zipfile
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.utils.file_io import PathManager
 
 from sar_experiments.errors import CheckpointError
 from sar_experiments.model.build import zoo_url
+from sar_experiments.model.state import Fit, fit, state_of
+from sar_experiments.model.weights_file import read_weights_file
 from sar_experiments.run_folder import resolve_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 logger = logging.getLogger(__name__)
 
@@ -30,22 +30,17 @@ ABOUT = "sar_experiments"
 FETCH_TIMEOUT_S = 20.0
 """Of silence from the model zoo; not of the whole transfer."""
 
-# The layers whose shape follows from the classes and anchors: new ones start from random weights.
-HEADS = (
-    "box_predictor",
-    "cls_score",
-    "bbox_pred",
-    "objectness_logits",
-    "anchor_deltas",
-    "predictor",
-)
 
+class Checkpointer:
+    """Saves a model atomically, with who it is.
 
-class Checkpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer, with atomic files and a stem for any number of channels.
+    Detectron2's own writes straight onto the final name: killed while saving, it leaves neither the
+    old checkpoint nor the new one. And it reads pickles, so that a file can run code.
 
-    Detectron2 writes straight onto the final name: killed while saving, it leaves neither the old
-    checkpoint nor the new one.
+    Args:
+        model: Taken out of its wrapper where it is trained data-parallel.
+        folder: Where checkpoints are written.
+        about: What every checkpoint says of itself.
     """
 
     def __init__(
@@ -54,9 +49,9 @@ class Checkpointer(DetectionCheckpointer):
         folder: Path | str = "",
         about: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(model, str(folder))
+        self.model: torch.nn.Module = getattr(model, "module", model)
+        self.save_dir = str(folder)
         self.about = dict(about or {})
-        self.mismatched: list[str] = []
 
     def save_whole(self, name: str, *, state: Mapping[str, Any] | None = None, step: int) -> Path:
         """Write ``name``: the model, who it is, and with ``state`` what a resume needs."""
@@ -79,40 +74,36 @@ class Checkpointer(DetectionCheckpointer):
             unfinished.unlink(missing_ok=True)
         return path
 
-    def _load_model(self, checkpoint: dict[str, Any]) -> Any:  # noqa: ANN401 - fvcore's tuple
-        self._convert_ndarray_to_tensor(checkpoint["model"])
-        adapt_stem(checkpoint["model"], self.model.state_dict())
-        incompatible = super()._load_model(checkpoint)
-        self.mismatched = [*incompatible.missing_keys]
-        self.mismatched += [key for key, *_ in incompatible.incorrect_shapes]
-        return incompatible
-
 
 def load_pretrained(model: torch.nn.Module, weights: str, *, base: str | None) -> str:
     """Load what training starts from and describe it in one phrase.
 
+    The backbone must fit. Feature pyramid and heads start anew where they do not, as those of
+    other classes, anchors or families do.
+
     Args:
-        model: Filled in place.
+        model: Filled in place; as it was if the weights are refused.
         weights: ``none``, ``zoo``, a checkpoint or a run folder.
         base: Zoo config that ``zoo`` belongs to.
 
     Raises:
-        CheckpointError: Unreachable, unreadable, or more than the heads does not fit.
+        CheckpointError: Unreachable, unreadable, or the backbone does not fit.
     """
-    source = fetch_pretrained(weights, base=base)
-    if source is None:
+    path = fetch_pretrained(weights, base=base)
+    if path is None:
         return "random weights"
-    checkpointer = Checkpointer(model)
-    _load(checkpointer, source)
-    misfits = [key for key in checkpointer.mismatched if not any(head in key for head in HEADS)]
-    if misfits:
-        msg = f"model.weights={weights} does not fit the model: {_some(misfits)}"
-        raise CheckpointError(msg)
-    fresh = len(checkpointer.mismatched)
-    return f"weights of {source}" + (f", {fresh} tensors of the heads start anew" if fresh else "")
+    content = read_weights_file(path)
+    found = fit(state_of(content, path), model)
+    if found.backbone or not found.tensors:
+        raise CheckpointError(_misfit(weights, found, content))
+    _fill(model, found)
+    pyramid = [name for name in found.missing if name.startswith("backbone.")]
+    if pyramid:
+        logger.warning("of the feature pyramid start anew: %s", _some(found.missing, pyramid))
+    return f"weights of {path}, {_described(found)}"
 
 
-def fetch_pretrained(weights: str, *, base: str | None) -> str | None:
+def fetch_pretrained(weights: str, *, base: str | None) -> Path | None:
     """Return the file that training starts from, fetched if need be; None for random weights.
 
     Raises:
@@ -120,7 +111,7 @@ def fetch_pretrained(weights: str, *, base: str | None) -> str | None:
     """
     if weights == "none":
         return None
-    return _fetch_from_zoo(base) if weights == "zoo" else str(resolve_weights(Path(weights)))
+    return _fetch_from_zoo(base) if weights == "zoo" else resolve_weights(Path(weights))
 
 
 def load_exactly(model: torch.nn.Module, path: Path) -> None:
@@ -129,11 +120,12 @@ def load_exactly(model: torch.nn.Module, path: Path) -> None:
     Raises:
         CheckpointError: Unreadable, or any tensor is missing or of another shape.
     """
-    checkpointer = Checkpointer(model)
-    _load(checkpointer, str(path))
-    if checkpointer.mismatched:
-        msg = f"weights={path} does not fit the model: {_some(checkpointer.mismatched)}"
+    found = fit(state_of(read_weights_file(path), path), model)
+    if found.missing or found.backbone:
+        differing = {**found.missing, **found.backbone}
+        msg = f"weights={path} does not fit the model: {_some(differing)}"
         raise CheckpointError(msg)
+    _fill(model, found)
 
 
 @dataclass(frozen=True)
@@ -146,12 +138,17 @@ class About:
         step: Steps that were trained.
         chip_px: Shortest edge of the training images, the median in pixels of the files; None
             where the checkpoint does not say.
+        thresholds: Scores from which detections of each class count, as plain values; None where
+            the checkpoint does not say.
+        lengths_px: How many training objects are so long, see ``lengths_of``; None likewise.
     """
 
     config: Mapping[str, Any]
     classes: tuple[str, ...]
     step: int
     chip_px: int | None = None
+    thresholds: Mapping[str, Any] | None = None
+    lengths_px: Sequence[Sequence[int]] | None = None
 
 
 def read_about(path: Path) -> About:
@@ -160,64 +157,42 @@ def read_about(path: Path) -> About:
     Raises:
         CheckpointError: Not a checkpoint of this package.
     """
-    content = read_checkpoint(path)
-    if ABOUT not in content:
+    about = find_about(path)
+    if about is None:
         msg = f"{path} does not say which run it is from; only checkpoints of this package do"
         raise CheckpointError(msg)
-    about = content[ABOUT]
-    return About(about["config"], tuple(about["classes"]), int(about["step"]), about.get("chip_px"))
+    return about
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint file onto the CPU; only tensors and plain values are unpickled.
+def find_about(path: Path) -> About | None:
+    """Read who a checkpoint is; None for one of another package.
 
     Raises:
-        CheckpointError: Missing, truncated or not a checkpoint.
+        CheckpointError: Not a checkpoint, or what it says of itself cannot be understood.
     """
+    about = read_weights_file(path, as_map=True).get(ABOUT)
+    if about is None:
+        return None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        msg = f"checkpoint {path} is missing"
+        return About(
+            dict(about["config"]),
+            tuple(str(each) for each in about["classes"]),
+            int(about["step"]),
+            about.get("chip_px"),
+            about.get("thresholds"),
+            about.get("lengths_px"),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        msg = f"{path}: what it says of its run cannot be understood ({error!r})"
         raise CheckpointError(msg) from error
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise _unreadable(path, error) from error
-    if not isinstance(content, dict):
-        msg = f"{path} holds a {type(content).__name__}, a checkpoint holds a dict"
-        raise CheckpointError(msg)
-    return content
 
 
-def adapt_stem(source: dict[str, Any], target: Mapping[str, torch.Tensor]) -> None:
-    """Change the first convolution's weights in ``source`` to the channels of the target.
-
-    Three channels fed with one gray image equal their sum fed with that image once, so C channels
-    get the mean over the stored ones, scaled to keep the sum: nothing learnt is dropped.
-
-    Args:
-        source: State dict, changed in place; the stem's weight is (K, C_stored, h, w).
-        target: State dict of the model; the stem's weight is (K, C, h, w).
-    """
-    for key in _stem_keys(target):
-        stored, wanted = source.get(key), target[key].shape
-        if stored is None or stored.shape == wanted or stored.dim() != len(wanted):
-            continue
-        if (stored.shape[0], *stored.shape[2:]) != (wanted[0], *wanted[2:]):
-            continue
-        mean = stored.sum(dim=1, keepdim=True) / wanted[1]
-        source[key] = mean.expand(wanted).clone()
-        logger.info("stem: %d channels of the weights adapted to %d", stored.shape[1], wanted[1])
-
-
-def _stem_keys(state: Mapping[str, torch.Tensor]) -> list[str]:
-    return [key for key in state if key.endswith(("stem.conv1.weight", "patch_embed.proj.weight"))]
-
-
-def _fetch_from_zoo(base: str | None) -> str:
+def _fetch_from_zoo(base: str | None) -> Path:
     url = zoo_url(base)
     before_s = socket.getdefaulttimeout()
     socket.setdefaulttimeout(FETCH_TIMEOUT_S)  # or a network that swallows packets hangs for ever
     try:
-        path: str = DetectionCheckpointer(torch.nn.Identity()).path_manager.get_local_path(url)
+        path = Path(PathManager.get_local_path(url))
     except (OSError, HTTPException) as error:
         msg = (
             f"model.weights=zoo: {url} cannot be fetched ({error}). Fetch it where there is a"
@@ -230,22 +205,38 @@ def _fetch_from_zoo(base: str | None) -> str:
     return path
 
 
-def _load(checkpointer: Checkpointer, source: str) -> None:
+def _fill(model: torch.nn.Module, found: Fit) -> None:
+    model.load_state_dict(found.tensors, strict=False)
+
+
+def _described(found: Fit) -> str:
+    count, total = len(found.tensors), len(found.tensors) + len(found.missing)
+    phrase = f"{count} of {total} tensors"
+    if found.missing:
+        phrase += f"; these start anew: {_some(found.missing)}"
+    return phrase + (f"; {found.unused} of the file are not used" if found.unused else "")
+
+
+def _misfit(weights: str, found: Fit, content: Mapping[str, Any]) -> str:
+    """Say which tensors of the backbone do not fit, and what to set."""
+    if not found.backbone:
+        return f"model.weights={weights} does not fit: it holds no tensor of this model"
+    msg = (
+        f"model.weights={weights} does not fit the model: of the backbone differ"
+        f" {_some(found.backbone)}"
+    )
+    if all(".norm." in name for name in found.backbone):
+        return (
+            f"{msg}; set d2.MODEL.RESNETS.NORM to the norms that the weights have: BN or FrozenBN"
+            " where the file has a running_mean, else GN"
+        )
     try:
-        checkpointer.load(source, checkpointables=[])
-    except (RuntimeError, OSError, EOFError, ValueError, AssertionError, KeyError) as error:
-        raise _unreadable(source, error) from error
-    except (pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise _unreadable(source, error) from error
+        return f"{msg}; they are of model={content[ABOUT]['config']['model']['name']}"
+    except (TypeError, KeyError):
+        return f"{msg}; choose the model that they are of"
 
 
-def _unreadable(source: Path | str, error: Exception) -> CheckpointError:
-    why = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if isinstance(error, pickle.UnpicklingError):  # PyTorch advises to run what is in the file
-        why = "no PyTorch file, or one of more than tensors and plain values, which is never run"
-    return CheckpointError(f"{source} cannot be read as a checkpoint: {why}")
-
-
-def _some(keys: list[str], limit: int = 3) -> str:
-    shown = ", ".join(keys[:limit])
-    return shown + (f" and {len(keys) - limit} more" if len(keys) > limit else "")
+def _some(phrases: Mapping[str, str], names: Sequence[str] | None = None, limit: int = 3) -> str:
+    names = list(phrases) if names is None else names
+    shown = ", ".join(f"{name} ({phrases[name]})" for name in names[:limit])
+    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")

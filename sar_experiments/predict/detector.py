@@ -27,7 +27,7 @@ class Tile:
             nothing, NaN included.
         valid: (H, W), False where any band has no data.
         window: Where in the scene, H by W.
-        scene: Its name: tiles of one scene share what their windows share.
+        scene: Its name.
     """
 
     pixels: NDArray[Any]
@@ -46,10 +46,13 @@ class SceneHeader:
         height: Rows.
         width: Columns.
         bands: Names of the bands, such as ``vv``, or ``1``, ``2`` where the file names none.
-        dtype: Of the pixels, NumPy's name.
-        nodata: The number that marks no data, besides NaN; None where none does.
+        numbers: Of the bands that were chosen, from 1; None where all are read.
+        dtype: Of the pixels' values, NumPy's name.
+        nodata: The stored number that marks no data, besides NaN; None where none does.
         pixel_m: Height and width of a pixel on the ground, in metres, at the middle of the
             scene; None without geo-reference.
+        resolution_m: Side of the sensor's resolution cell on the ground, at least a pixel; None
+            where nothing tells.
         georeference: Pixel -> longitude and latitude; None where the file has none.
         crs: Of the file, for people; None without.
         time: Of the acquisition, ISO 8601; None where the file does not say.
@@ -61,8 +64,10 @@ class SceneHeader:
     width: int
     bands: tuple[str, ...]
     dtype: str
+    numbers: tuple[int, ...] | None = None
     nodata: float | None = None
     pixel_m: tuple[float, float] | None = None
+    resolution_m: float | None = None
     georeference: GeoTransform | None = None
     crs: str | None = None
     time: str | None = None
@@ -84,9 +89,8 @@ class TileDetector(Protocol):
         """Return the detections of each tile, in pixels of the tile.
 
         Args:
-            tiles: Of equal size, each with at least one valid pixel; where they are of one scene,
-                neighbours. Results may depend on which tiles come together, by what a detector
-                sees of a tile's surroundings.
+            tiles: Of equal size, each with at least one valid pixel. What is found in a tile must
+                not depend on the others of the call: batches only save time.
         """
         ...
 

@@ -28,7 +28,8 @@ that, and are settled at the end, in one tile too, where the higher score stays:
 * ``nested``: a part of an object beside the whole one, which is much larger; so much of the
   smaller box of one class lies in the larger one;
 * ``across_classes``: one object under two names, from SAME_IOU on. A ship in a harbour covers
-  little of it, and both stay.
+  little of it, and both stay. Scores of two classes are compared by how far each lies above the
+  threshold of its class: a rare class has lower scores, which mean no less.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class _Found:
         )
 
 
-def merge_tiles(
+def merge_tiles(  # noqa: PLR0913 - what was found where, and what is one object
     found: Iterable[tuple[int, Detections]],
     plan: Sequence[TilePlan],
     *,
@@ -100,6 +101,7 @@ def merge_tiles(
     overlap: float,
     nested: float | None = None,
     across_classes: bool = False,
+    thresholds: NDArray[np.float32] | None = None,
 ) -> Detections:
     """Return the detections of a scene, best first.
 
@@ -111,7 +113,8 @@ def merge_tiles(
             object; in (0, 1].
         nested: Intersection over the smaller box, in (0, 1], from which two of one class are one
             object, the better of them; None keeps both.
-        across_classes: One object has one class, that of the highest score.
+        across_classes: One object has one class, that of the highest score above its threshold.
+        thresholds: (classes,) lowest scores that were let in; None lets in all.
     """
     every = _in_scene(found, plan)
     if rule is not MergeRule.nms:
@@ -120,11 +123,20 @@ def merge_tiles(
     if rule is not MergeRule.interior:
         every = _joined(every)
         every = every.select(_best(every, overlap))
-    order = _order(every.detections, np.zeros(len(every.tiles), np.int64))
-    best_first = every.detections.select(order)
-    if nested is None and not across_classes:
-        return best_first
-    return best_first.select(_alone(best_first, nested, across_classes))
+    merged = every.detections
+    if nested is not None or across_classes:
+        surest_first = merged.select(_order(_above_thresholds(merged, thresholds)))
+        merged = surest_first.select(_alone(surest_first, nested, across_classes))
+    return merged.select(_order(merged))
+
+
+def _above_thresholds(found: Detections, thresholds: NDArray[np.float32] | None) -> Detections:
+    """Replace scores by the share of the way from the threshold of the class, 0, to certain, 1."""
+    if thresholds is None or len(set(thresholds.tolist())) == 1:
+        return found
+    least = thresholds.astype(np.float64)[found.classes]
+    share = (found.scores - least) / np.maximum(1 - least, np.finfo(np.float32).eps)
+    return replace(found, scores=share.astype(np.float32))
 
 
 def _in_scene(found: Iterable[tuple[int, Detections]], plan: Sequence[TilePlan]) -> _Found:
@@ -165,9 +177,10 @@ def _centre_is_inside(every: _Found, plan: Sequence[TilePlan], slack: float) -> 
     return inside
 
 
-def _order(detections: Detections, rank: NDArray[np.int64]) -> NDArray[np.int64]:
+def _order(detections: Detections, rank: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
     """Return indices, lowest rank first, then best: total, so that it is not the tiles' order."""
     left, top = detections.boxes[:, 0], detections.boxes[:, 1]
+    rank = np.zeros(len(detections), np.int64) if rank is None else rank
     return np.lexsort((detections.classes, left, top, -detections.scores, rank))
 
 
@@ -202,13 +215,15 @@ def _best(every: _Found, overlap: float) -> NDArray[np.int64]:
     return np.asarray(kept, np.int64)
 
 
-def _alone(best_first: Detections, nested: float | None, across_classes: bool) -> NDArray[np.int64]:
+def _alone(
+    surest_first: Detections, nested: float | None, across_classes: bool
+) -> NDArray[np.int64]:
     """Return those that are no better detection's object once more."""
-    boxes = best_first.boxes.astype(np.float64)
+    boxes = surest_first.boxes.astype(np.float64)
     tree = shapely.STRtree(shapely.box(*boxes.T))
     first, second = tree.query(tree.geometries)
     shared, smaller, union = _areas(boxes[first], boxes[second])
-    is_one_class = best_first.classes[first] == best_first.classes[second]
+    is_one_class = surest_first.classes[first] == surest_first.classes[second]
     is_inside = shared >= (np.inf if nested is None else nested) * smaller
     is_alike = (shared >= SAME_IOU * union) & across_classes
     same = (first < second) & (shared > 0) & np.where(is_one_class, is_inside, is_alike)

@@ -1,4 +1,8 @@
-"""Detections of a scene -> objects on the Earth: place, size in metres, axis if it shows."""
+"""Detections of a scene -> objects on the Earth: place, size in metres, axis if it shows.
+
+Sizes are those of the bright pixels in the box, taken from their second moments in metres at the
+object. The sensor widens what it images: see ``_WIDENING``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from sar_experiments.geometry import Points, Window, azimuths_deg, distances_m
+from sar_experiments.geometry import Window, distances_m, metres_per_pixel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,11 +26,20 @@ if TYPE_CHECKING:
 _NOISE_SIGMAS = 3.0
 _MAD_TO_SIGMA = 1.4826  # of a normal distribution
 _PEAK_PERCENTILE = 98.0
-_HALF = 0.5  # of the contrast, in decibels: below lie sidelobes and the smear of motion
+_CONTRAST_SHARE = 0.4  # in decibels: below lie sidelobes and the smear of motion
+_HALF_AMPLITUDE_DB = 6.0
 _FEWEST_PIXELS = 6  # fewer have no direction
 _LEAST_ELONGATION = 1.6  # below, the axis is mostly chance
 _FEWEST_BACKGROUND = 16
+_BOX_MARGIN_PX = 1  # detectors' boxes end a pixel early or late, and a CFAR's where it gets dim
 _PIXEL_VARIANCE = 1.0 / 12.0  # a pixel is a square, not a point
+
+# By how many resolution cells an object of such a contrast looks wider than it is. Along its
+# length that is about made up for by a bow that narrows and reflects little. Both as measured on
+# simulated ships: python benchmarks/object_sizes.py.
+_WIDENING = 1.0
+_NARROWEST = 0.5  # resolution cells; below, the width is not known
+_SMOOTHING = 0.5  # of a resolution cell: standard deviation of what joins speckled pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +56,9 @@ class SceneObject:
         length_m: Longer side in metres: along the axis where it can be told, else of the box;
             None without geo-reference.
         width_m: Shorter side, likewise.
-        heading_deg: Axis, clockwise from north, in [0, 180): bow and stern look alike. None
-            where the bright pixels are too few or too round, or without geo-reference.
+        axis_deg: Direction of the length, clockwise from true north at the object, in [0, 180):
+            bow and stern look alike, so it is no heading. None where the bright pixels are too few
+            or too round, or without geo-reference.
     """
 
     box: tuple[float, float, float, float]
@@ -55,7 +69,7 @@ class SceneObject:
     corners: tuple[tuple[float, float], ...] | None = None
     length_m: float | None = None
     width_m: float | None = None
-    heading_deg: float | None = None
+    axis_deg: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +77,14 @@ class Axis:
     """Direction and size of the bright pixels in a box, from their second moments.
 
     Attributes:
-        direction: Unit vector in units of ``pixel_m``: x to the right, y down.
-        length: Of the uniform bar with the same moments.
-        width: Of that bar.
+        azimuth_deg: Clockwise from north, in [0, 180).
+        length_m: Of the uniform bar with the same moments.
+        width_m: Of that bar, less what the sensor adds.
     """
 
-    direction: tuple[float, float]
-    length: float
-    width: float
+    azimuth_deg: float
+    length_m: float
+    width_m: float
 
 
 def describe(
@@ -79,6 +93,8 @@ def describe(
     classes: Sequence[str],
     header: SceneHeader,
     read: Callable[[Window], Tile],
+    *,
+    resolution_m: float | None = None,
 ) -> list[SceneObject]:
     """Return the objects of a scene in the order of the detections.
 
@@ -88,12 +104,17 @@ def describe(
         classes: Names that the detections' classes are indices of.
         header: Of the scene.
         read: Reads a window of it; called once for each object, from top to bottom.
+        resolution_m: Side of the sensor's resolution cell on the ground; None takes the header's.
+            Where that does not say, widths are not corrected.
     """
     boxes = detections.boxes.astype(np.float64)
     axes: list[Axis | None] = [None] * len(boxes)
-    if header.georeference is not None:
+    if header.georeference is not None and len(boxes):
+        middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+        to_metres = metres_per_pixel(header.georeference, middles)
+        cell_m = resolution_m or header.resolution_m
         for index in np.lexsort((boxes[:, 0], boxes[:, 1])):
-            axes[index] = _axis_in(boxes[index], header, read)
+            axes[index] = _axis_in(boxes[index], header, read, to_metres[index], cell_m)
     return [
         _object(
             box,
@@ -110,19 +131,31 @@ def describe(
 
 
 def bright_axis(
-    levels: NDArray[np.float64], inside: NDArray[np.bool_], pixel_m: tuple[float, float]
+    levels: NDArray[np.float64],
+    inside: NDArray[np.bool_],
+    to_metres: NDArray[np.float64],
+    *,
+    resolution_m: float | None = None,
 ) -> Axis | None:
     """Return the axis of the brightest patch inside a box; None where it cannot be told.
 
-    Bright is what stands out of the surroundings by three deviations of their noise and by half
-    of the object's own contrast; of several patches the one with most contrast counts.
+    Bright is what stands out of the surroundings by three deviations of their noise and by a share
+    of the object's own contrast; of several patches the one with most contrast counts, and ends
+    where the amplitude falls to half of its median. Smoothed over half a resolution cell (or pixel)
+    before, and patches a pixel apart are one: speckle tears ships.
 
     Args:
-        levels: (H, W) in decibels or another logarithm; NaN marks no data.
+        levels: (H, W) in decibels; NaN marks no data.
         inside: (H, W), True in the box; the rest are the surroundings.
-        pixel_m: Height and width of a pixel.
+        to_metres: (2, 2), a step (x, y) in pixels to metres east and north.
+        resolution_m: Side of a resolution cell; None does not correct the width for it.
     """
     known = np.isfinite(levels)
+    if not known.any():
+        return None
+    pixel_m = np.hypot(*to_metres)
+    smoothing_m = _SMOOTHING * (resolution_m or float(pixel_m.max()))
+    levels = _smoothed(levels, known, smoothing_m / pixel_m)
     around, core = levels[~inside & known], levels[inside & known]
     if len(around) < _FEWEST_BACKGROUND:
         around = levels[known]
@@ -131,33 +164,60 @@ def bright_axis(
     sea = float(np.median(around))
     noise = _MAD_TO_SIGMA * float(np.median(np.abs(around - sea)))
     peak = float(np.percentile(core, _PEAK_PERCENTILE))
-    threshold = sea + max(_NOISE_SIGMAS * noise, _HALF * (peak - sea))
-    contrast = np.where(inside & (levels > threshold), levels - sea, 0.0)
-    count, patches = cv2.connectedComponents((contrast > 0).astype(np.uint8), connectivity=8)
-    if count == 1:  # the background alone
-        return None
-    strongest = 1 + int(np.argmax(np.bincount(patches.ravel(), contrast.ravel())[1:]))
-    rows, cols = np.nonzero(patches == strongest)
+    threshold = sea + max(_NOISE_SIGMAS * noise, _CONTRAST_SHARE * (peak - sea))
+    contrast = np.where(inside & known, levels - sea, -np.inf)
+    patch = _strongest_patch(contrast, above=threshold - sea)
+    if patch.any():
+        edge = max(_NOISE_SIGMAS * noise, float(np.median(contrast[patch])) - _HALF_AMPLITUDE_DB)
+        patch = _strongest_patch(contrast, above=edge)
+    rows, cols = np.nonzero(patch)
     if len(rows) < _FEWEST_PIXELS:
         return None
-    y, x = (rows * pixel_m[0]).astype(np.float64), (cols * pixel_m[1]).astype(np.float64)
-    return _moments(y, x, pixel_m)
+    return _moments(to_metres @ np.stack([cols, rows]), to_metres, resolution_m or 0.0)
+
+
+def _smoothed(
+    levels: NDArray[np.float64], known: NDArray[np.bool_], sigma_px: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return (H, W) decibels of the amplitude, smoothed along x and y."""
+    highest = levels[known].max()  # amplitudes of 1 and less do not overflow
+    filled = np.where(known, levels, np.median(levels[known])) - highest
+    amplitude = cv2.GaussianBlur(10.0 ** (filled / 20.0), (0, 0), sigma_px[0], sigmaY=sigma_px[1])
+    return np.asarray(20.0 * np.log10(np.maximum(amplitude, 1e-12)), np.float64)
+
+
+def _strongest_patch(contrast: NDArray[np.float64], *, above: float) -> NDArray[np.bool_]:
+    """Return the connected pixels of most contrast; those with a pixel between count as so."""
+    bright = contrast > above
+    reach = np.ones((3, 3), np.uint8)
+    count, patches = cv2.connectedComponents(cv2.dilate(bright.astype(np.uint8), reach))
+    if count == 1:  # the background only
+        return bright
+    strength = np.bincount(patches[bright], contrast[bright], minlength=count)
+    return np.asarray(bright & (patches == 1 + int(np.argmax(strength[1:]))))
 
 
 def _moments(
-    y: NDArray[np.float64], x: NDArray[np.float64], pixel_m: tuple[float, float]
+    metres: NDArray[np.float64], to_metres: NDArray[np.float64], cell_m: float
 ) -> Axis | None:
-    covariance = np.cov(np.stack([x, y]), bias=True)
-    covariance += np.diag([pixel_m[1] ** 2, pixel_m[0] ** 2]) * _PIXEL_VARIANCE
+    """Return the axis of (2, N) places, metres east and north."""
+    covariance = np.cov(metres, bias=True) + _PIXEL_VARIANCE * to_metres @ to_metres.T
     values, vectors = np.linalg.eigh(covariance)  # rising
     width, length = (math.sqrt(12.0 * value) for value in values)  # of a uniform bar
     if length < _LEAST_ELONGATION * width:
         return None
-    return Axis((float(vectors[0, 1]), float(vectors[1, 1])), length, width)
+    east, north = vectors[:, 1]
+    azimuth = math.degrees(math.atan2(east, north)) % 180.0
+    width = min(width, max(width - _WIDENING * cell_m, _NARROWEST * cell_m))
+    return Axis(azimuth, length, width)
 
 
 def _axis_in(
-    box: NDArray[np.float64], header: SceneHeader, read: Callable[[Window], Tile]
+    box: NDArray[np.float64],
+    header: SceneHeader,
+    read: Callable[[Window], Tile],
+    to_metres: NDArray[np.float64],
+    resolution_m: float | None,
 ) -> Axis | None:
     left, top, right, bottom = box
     margin = max(4.0, 0.5 * max(right - left, bottom - top))
@@ -167,24 +227,24 @@ def _axis_in(
         math.ceil(right + margin),
         math.ceil(bottom + margin),
     ).clipped(height=header.height, width=header.width)
-    if window.width == 0 or window.height == 0 or header.pixel_m is None:
+    if window.width == 0 or window.height == 0 or not np.isfinite(to_metres).all():
         return None
     tile = read(window)
     inside = np.zeros(tile.valid.shape, bool)
     core = Window(
-        max(0, math.floor(left) - window.left),
-        max(0, math.floor(top) - window.top),
-        max(0, math.ceil(right) - window.left),
-        max(0, math.ceil(bottom) - window.top),
+        max(0, math.floor(left) - _BOX_MARGIN_PX - window.left),
+        max(0, math.floor(top) - _BOX_MARGIN_PX - window.top),
+        max(0, math.ceil(right) + _BOX_MARGIN_PX - window.left),
+        max(0, math.ceil(bottom) + _BOX_MARGIN_PX - window.top),
     )
     core.of(inside)[:] = True
-    return bright_axis(_levels(tile), inside, header.pixel_m)
+    return bright_axis(_levels(tile), inside, to_metres, resolution_m=resolution_m)
 
 
 def _levels(tile: Tile) -> NDArray[np.float64]:
-    """Return (H, W) in decibels up to a factor; negative numbers are decibels already."""
+    """Return (H, W) in decibels up to a factor; mostly negative numbers are decibels already."""
     pixels = np.where(tile.valid, tile.pixels[:, :, 0].astype(np.float64), np.nan)
-    if np.nanmin(pixels, initial=0.0) < 0:
+    if tile.valid.any() and np.nanmedian(pixels) < 0:
         return pixels
     return np.asarray(20.0 * np.log10(np.maximum(pixels, 1e-12)), np.float64)
 
@@ -199,7 +259,7 @@ def _object(
 ) -> SceneObject:
     left, top, right, bottom = (float(each) for each in box)
     plain = (left, top, right, bottom)
-    if header.georeference is None or header.pixel_m is None:
+    if header.georeference is None:
         return SceneObject(plain, score, class_name, reason)
     middle = np.array([(left + right) / 2, (top + bottom) / 2])
     ring = np.array([[left, top], [left, bottom], [right, bottom], [right, top]])
@@ -209,11 +269,9 @@ def _object(
             [[middle[0], top], [middle[0], bottom]],
         ]
     )
-    lengths = sorted(distances_m(header.georeference.to_lonlat(sides)).tolist())
-    heading = None
+    width_m, length_m = sorted(distances_m(header.georeference.to_lonlat(sides)).tolist())
     if axis is not None:
-        heading = _heading(middle, axis, header)
-        lengths = [axis.width, axis.length]
+        width_m, length_m = axis.width_m, axis.length_m
     lonlat = header.georeference.to_lonlat(np.concatenate([middle[None], ring]))
     centre, *corners = [(float(lon), float(lat)) for lon, lat in lonlat]
     return SceneObject(
@@ -223,19 +281,10 @@ def _object(
         reason,
         centre=centre,
         corners=_counter_clockwise(corners),
-        length_m=lengths[1],
-        width_m=lengths[0],
-        heading_deg=heading,
+        length_m=length_m,
+        width_m=width_m,
+        axis_deg=None if axis is None else axis.azimuth_deg,
     )
-
-
-def _heading(middle: Points, axis: Axis, header: SceneHeader) -> float:
-    assert header.georeference is not None
-    assert header.pixel_m is not None
-    # Half the length to either side, in pixels.
-    step = np.array(axis.direction) * axis.length / 2 / np.array(header.pixel_m[::-1])
-    ends = header.georeference.to_lonlat(np.stack([middle - step, middle + step]))
-    return float(azimuths_deg(ends[None])[0] % 180.0)
 
 
 def _counter_clockwise(corners: list[tuple[float, float]]) -> tuple[tuple[float, float], ...]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 DETECTIONS = "detections"
 FILTERED = "filtered"
+OUTCOMES = "outcomes"
 
 # Column -> its type in a GeoPackage, in the order of every table.
 COLUMNS: dict[str, type] = {
@@ -36,7 +37,7 @@ COLUMNS: dict[str, type] = {
     "lat": float,
     "length_m": float,
     "width_m": float,
-    "heading_deg": float,
+    "axis_deg": float,
     "left_px": float,
     "top_px": float,
     "right_px": float,
@@ -45,6 +46,13 @@ COLUMNS: dict[str, type] = {
     "file": str,
     "reason": str,
 }
+
+Outcome = tuple["SceneObject", "SceneHeader", str]
+"""An object of a scene, and whether it is a hit, a false alarm, a miss, or counts aside."""
+
+OUTCOME_NAMES = ("hit", "false alarm", "miss", "aside")
+
+_MEASURED = ("lon", "lat", "length_m", "width_m", "axis_deg")
 
 COLOURS = (
     (230, 25, 75),
@@ -59,6 +67,9 @@ COLOURS = (
     (0, 128, 128),
 )
 """Of classes, red, green, blue; told apart with most kinds of colour blindness."""
+
+OUTCOME_COLOURS = ((60, 180, 75), (230, 25, 75), (255, 225, 25), (160, 160, 160))
+"""Green, red, yellow and gray, in the order of OUTCOME_NAMES."""
 
 _DEGREE_DIGITS = 8  # a millimetre
 
@@ -98,6 +109,28 @@ def write_outputs(
     return written
 
 
+def write_outcomes(folder: Path, outcomes: Sequence[Outcome]) -> list[Path]:
+    """Write what became of each object as outcomes.csv and, on the Earth, outcomes.geojson.
+
+    Objects that were missed stand there with the box of the truth and without a score.
+
+    Returns:
+        The files, a QGIS style that colours by outcome among them.
+    """
+    rows = []
+    for found, header, outcome in outcomes:
+        row = {"outcome": outcome, **_row(found, header, DETECTIONS)}
+        rows.append((found, {**row, "score": None} if outcome == "miss" else row))
+    written = [folder / f"{OUTCOMES}.csv"]
+    names = ["outcome", *(name for name in COLUMNS if name != "reason")]
+    write_atomically(written[0], _csv(rows, names))
+    if _located(rows):
+        written += [folder / f"{OUTCOMES}.geojson", folder / f"{OUTCOMES}.qml"]
+        write_json_text(written[1], _collection(_located(rows)))
+        write_atomically(written[2], qgis_style(OUTCOME_NAMES, attribute="outcome"))
+    return written
+
+
 def write_json_text(path: Path, content: object) -> None:
     """Write JSON on as few lines as a map of many objects should have."""
     write_atomically(path, json.dumps(content, allow_nan=False) + "\n")
@@ -119,12 +152,16 @@ def as_geojson(
 
 
 def as_coco(predictions: Sequence[ScenePrediction]) -> dict[str, Any]:
-    """Return a COCO dataset of what was kept; annotations carry a score."""
+    """Return a COCO dataset of what was kept; annotations carry a score, and place, size and axis.
+
+    These are null without geo-reference.
+    """
     classes = list(dict.fromkeys(name for each in predictions for name in each.classes))
     annotations: list[dict[str, Any]] = []
     for image_id, prediction in enumerate(predictions, start=1):
         for each in prediction.objects:
             left, top, right, bottom = each.box
+            row = _row(each, prediction.header, DETECTIONS)
             annotations.append(
                 {
                     "id": len(annotations) + 1,
@@ -134,6 +171,7 @@ def as_coco(predictions: Sequence[ScenePrediction]) -> dict[str, Any]:
                     "area": (right - left) * (bottom - top),
                     "iscrowd": 0,
                     "score": each.score,
+                    **{name: row[name] for name in _MEASURED},
                 }
             )
     images = [
@@ -149,14 +187,15 @@ def as_coco(predictions: Sequence[ScenePrediction]) -> dict[str, Any]:
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def qgis_style(classes: Sequence[str]) -> str:
-    """Return a QGIS layer style: outlines coloured by class, labelled with class and score.
+def qgis_style(values: Sequence[str], *, attribute: str = "class") -> str:
+    """Return a QGIS layer style: outlines coloured by an attribute, labelled with class and score.
 
     QGIS applies it by itself to a layer of the same file name.
     """
+    colours = OUTCOME_COLOURS if attribute == "outcome" else COLOURS
     categories, symbols = [], []
-    for number, name in enumerate(classes):
-        colour = ",".join(str(each) for each in (*COLOURS[number % len(COLOURS)], 255))
+    for number, name in enumerate(values):
+        colour = ",".join(str(each) for each in (*colours[number % len(colours)], 255))
         value = escape(name, quote=True)
         categories.append(
             f'<category value="{value}" label="{value}" symbol="{number}" render="true"/>'
@@ -175,7 +214,7 @@ def qgis_style(classes: Sequence[str]) -> str:
     return (
         "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
         '<qgis version="3.22" styleCategories="Symbology|Labeling" labelsEnabled="1">\n'
-        ' <renderer-v2 type="categorizedSymbol" attr="class" enableorderby="0">\n'
+        f' <renderer-v2 type="categorizedSymbol" attr="{attribute}" enableorderby="0">\n'
         f"  <categories>{''.join(categories)}</categories>\n"
         f"  <symbols>{''.join(symbols)}</symbols>\n"
         " </renderer-v2>\n"
@@ -210,7 +249,7 @@ def _row(found: SceneObject, header: SceneHeader, kind: str) -> dict[str, Any]:
         "lat": _rounded(lat, _DEGREE_DIGITS),
         "length_m": _rounded(found.length_m, 1),
         "width_m": _rounded(found.width_m, 1),
-        "heading_deg": _rounded(found.heading_deg, 1),
+        "axis_deg": _rounded(found.axis_deg, 1),
         **dict(
             zip(
                 ("left_px", "top_px", "right_px", "bottom_px"),
@@ -269,9 +308,11 @@ def _polygon(found: SceneObject) -> Any:  # noqa: ANN401 - shapely's
 # --- Tables ------------------------------------------------------------------------------------
 
 
-def _csv(rows: Sequence[tuple[SceneObject, dict[str, Any]]]) -> str:
+def _csv(
+    rows: Sequence[tuple[SceneObject, dict[str, Any]]], names: Sequence[str] | None = None
+) -> str:
     text = io.StringIO()
-    fields = list(rows[0][1]) if rows else [name for name in COLUMNS if name != "reason"]
+    fields = names or (list(rows[0][1]) if rows else [name for name in COLUMNS if name != "reason"])
     writer = csv.DictWriter(text, fields, lineterminator="\n")
     writer.writeheader()
     writer.writerows(row for _, row in rows)

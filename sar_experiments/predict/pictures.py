@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sar_experiments.data.images import write_image
 from sar_experiments.geometry import Window
-from sar_experiments.predict.outputs import COLOURS
+from sar_experiments.predict.outputs import COLOURS, OUTCOME_COLOURS, OUTCOME_NAMES
 from sar_experiments.predict.scene import Scene
 from sar_experiments.predict.sources import SceneFiles
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sar_experiments.config import PredictConfig
     from sar_experiments.predict.objects import SceneObject
+    from sar_experiments.predict.outputs import Outcome
     from sar_experiments.predict.runner import ScenePrediction
 
 Picture = NDArray[np.uint8]
@@ -87,12 +88,8 @@ def draw_overview(gray: Picture, prediction: ScenePrediction, settings: PredictC
         prediction: Of that scene.
         settings: Of the prediction.
     """
-    header = prediction.header
-    longest = max(gray.shape)
-    zoom = max(1, min(_LARGEST_ZOOM, settings.overview_px // longest))
-    large = cv2.resize(gray, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST)
-    picture = np.repeat(np.asarray(large, np.uint8)[:, :, None], 3, axis=2)
-    scale = picture.shape[1] / header.width
+    picture = _enlarged(gray, settings)
+    scale = picture.shape[1] / prediction.header.width
     for each in prediction.filtered:
         _frame(picture, each, FILTERED_COLOUR, scale, "")
     for each in reversed(prediction.objects):  # the best on top
@@ -102,6 +99,32 @@ def draw_overview(gray: Picture, prediction: ScenePrediction, settings: PredictC
             label = f"{each.class_name} {label}"
         _frame(picture, each, COLOURS[number % len(COLOURS)], scale, label)
     return picture
+
+
+def draw_outcomes(
+    gray: Picture, outcomes: Sequence[Outcome], settings: PredictConfig, *, width: int
+) -> Picture:
+    """Return (H, W, 3): hits green, false alarms red, misses yellow, what counts aside gray.
+
+    Args:
+        gray: (H, W) the scene, scaled down or as it is.
+        outcomes: Of that scene.
+        settings: Of the prediction.
+        width: Of the scene, in its own pixels.
+    """
+    picture = _enlarged(gray, settings)
+    scale = picture.shape[1] / width
+    for each, _, outcome in outcomes:
+        label = f"{each.score:.2f}" if scale >= _LABEL_ZOOM and outcome != "miss" else ""
+        _frame(picture, each, OUTCOME_COLOURS[OUTCOME_NAMES.index(outcome)], scale, label)
+    return picture
+
+
+def _enlarged(gray: Picture, settings: PredictConfig) -> Picture:
+    """Return (H, W, 3): small scenes larger, so that frames and scores can be told."""
+    zoom = max(1, min(_LARGEST_ZOOM, settings.overview_px // max(gray.shape)))
+    large = cv2.resize(gray, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST)
+    return np.repeat(np.asarray(large, np.uint8)[:, :, None], 3, axis=2)
 
 
 def _stretch(pixels: NDArray[np.float32], valid: NDArray[np.bool_]) -> tuple[float, float]:

@@ -8,8 +8,8 @@ batch, so that the same call again goes on from there.
 from __future__ import annotations
 
 import logging
-import sys
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,16 +20,18 @@ import numpy as np
 from sar_experiments.errors import SarError, SceneError
 from sar_experiments.predict.merge import merge_tiles
 from sar_experiments.predict.objects import SceneObject, describe
-from sar_experiments.predict.scene import MOST_CACHE_BYTES, Scene, bound_cache
+from sar_experiments.predict.scene import Scene, bound_cache
 from sar_experiments.predict.tile_log import TileLog
-from sar_experiments.predict.tiling import TilePlan, gainful_grid, in_blocks, plan_tiles
+from sar_experiments.predict.tiling import TilePlan, plan_tiles
+from sar_experiments.thresholds import as_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from numpy.typing import NDArray
+
     from sar_experiments.config import PredictConfig
     from sar_experiments.detections import Detections
-    from sar_experiments.geometry import Window
     from sar_experiments.predict.detector import DetectorFactory, SceneHeader, Tile, TileDetector
     from sar_experiments.predict.masks import Masks
     from sar_experiments.predict.sources import SceneFiles
@@ -64,6 +66,8 @@ class ScenePrediction:
         filtered: Found in places that are masked, with their reasons, best first.
         tiles: What became of the tiles.
         classes: Of the detector.
+        scored: With ``lowest_score``, all detections from that score on, merged likewise and
+            without those in places that are masked; None without.
     """
 
     header: SceneHeader
@@ -71,6 +75,27 @@ class ScenePrediction:
     filtered: tuple[SceneObject, ...]
     tiles: TileCounts
     classes: tuple[str, ...]
+    scored: Detections | None = None
+
+
+def why_unseen(prediction: ScenePrediction, *, nodata: float | None = None) -> str | None:
+    """Return in one sentence why nothing of a scene was looked at; None where something was.
+
+    Args:
+        prediction: Without objects then.
+        nodata: What the detector's radiometry calls no data, besides the file's own mark.
+    """
+    header, tiles = prediction.header, prediction.tiles
+    if tiles.seen:
+        return None
+    if not tiles.no_data:
+        return f"{header.files[0]} lies wholly on land (predict.land): nothing was looked at"
+    own, theirs = ("none" if each is None else f"{each:g}" for each in (header.nodata, nodata))
+    where = "outside land (predict.land) " if tiles.hidden else ""
+    return (
+        f"{header.files[0]} has no pixel {where}with data: all are its nodata ({own}),"
+        f" radiometry.nodata ({theirs}), NaN, infinite or masked; nothing was looked at"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +116,12 @@ def predict(  # noqa: PLR0913 - what is read, by what, how, and who is told
     detector_for: DetectorFactory,
     settings: PredictConfig,
     *,
-    min_score: float,
+    min_score: float | Mapping[str, float],
+    lowest_score: float | None = None,
     nodata: float | None = None,
     log: Path | None = None,
     identity: str = "",
     native_px: int | None = None,
-    grid_px: int = 1,
     on_tiles: Callable[[int, int], None] = lambda _done, _total: None,
     is_interrupted: Callable[[], bool] = lambda: False,
 ) -> Iterator[ScenePrediction | SceneFailure]:
@@ -107,14 +132,15 @@ def predict(  # noqa: PLR0913 - what is read, by what, how, and who is told
         detector_for: Called once per scene; where it returns the same object for several
             scenes, their tiles share batches.
         settings: Tiles, merging, masks; outputs are the caller's.
-        min_score: Detections below it are dropped before merging.
+        min_score: Detections below it are dropped before merging; one for all classes, or class
+            name -> score.
+        lowest_score: Returns detections from there on too, for curves over all scores; what is
+            merged to objects is the same.
         nodata: What the detector's radiometry calls no data, besides each file's own mark.
         log: Where to write down what is done, and to go on from; None does neither. It stays:
             the caller removes it once the results are safe.
         identity: Names the detector, so that a log of another one is not gone on from.
         native_px: Tile size that suits the detector, where the settings leave it open.
-        grid_px: On which tiles had better begin for the detector, where that gains anything; see
-            ``plan_tiles``.
         on_tiles: Called with the tiles done and in all, of all scenes.
         is_interrupted: Asked between batches; True ends the iteration early, the log kept.
 
@@ -123,20 +149,13 @@ def predict(  # noqa: PLR0913 - what is read, by what, how, and who is told
             asked for on a scene without geo-reference.
     """
     settings = with_tile_sizes(settings, native_px)
-    grid_px = gainful_grid(
-        grid_px,
-        tile_px=settings.tile_px or FALLBACK_TILE_PX,
-        overlap_px=settings.overlap_px or 0,
-        most=settings.batch_size,
-    )
-    jobs = [_job(number, each, settings, nodata, grid_px) for number, each in enumerate(scenes)]
+    jobs = [_job(number, each, settings, nodata) for number, each in enumerate(scenes)]
     bound_cache(max((_cache_bytes(job) for job in jobs), default=0))
-    tile_log = TileLog(log, _identity(jobs, settings, min_score, f"{identity} {grid_px}"))
+    kept = min_score if lowest_score is None else lowest_score
+    tile_log = TileLog(log, _identity(jobs, settings, kept, identity))
     for (number, tile), found in tile_log.done.items():
         jobs[number].found[tile] = found
-    for job in jobs:
-        job.forget_torn_blocks()
-    pipeline = _Pipeline(jobs, detector_for, settings, min_score, tile_log)
+    pipeline = _Pipeline(jobs, detector_for, settings, kept, tile_log)
     total = sum(len(job.plan) for job in jobs)
     if tile_log.done:
         logger.info("going on: %d of %d tiles were done already", len(tile_log.done), total)
@@ -146,7 +165,7 @@ def predict(  # noqa: PLR0913 - what is read, by what, how, and who is told
         while waiting and waiting[0].is_done:
             job = waiting.popleft()
             pipeline.detector(job)  # its classes, of a scene without a tile to look at too
-            yield _finish(job, settings)
+            yield _finish(job, settings, as_array(min_score, job.classes), lowest_score)
 
 
 def with_tile_sizes(settings: PredictConfig, native_px: int | None) -> PredictConfig:
@@ -175,7 +194,6 @@ class _Job:
         scene: Opened.
         plan: Its tiles.
         masks: None where none are asked for.
-        blocks: Neighbouring tiles that go through the detector together.
         hidden: Tiles on land.
         found: Tile -> detections in pixels of the tile, None without data; hidden ones count.
         classes: Of the detector, once it was made.
@@ -185,35 +203,18 @@ class _Job:
     number: int
     scene: Scene
     plan: list[TilePlan]
-    blocks: list[list[int]]
     masks: Masks | None
     hidden: frozenset[int]
     found: dict[int, Detections | None] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     failure: str = ""
 
-    def __post_init__(self) -> None:
-        self.block_of = {index: block for block in self.blocks for index in block}
-
     @property
     def is_done(self) -> bool:
         return bool(self.failure) or len(self.found) == len(self.plan)
 
-    def forget_torn_blocks(self) -> None:
-        """Forget tiles whose block is not finished: it goes through the detector as a whole."""
-        for block in self.blocks:
-            if any(index not in self.found for index in block):
-                for index in set(block) - self.hidden:
-                    self.found.pop(index, None)
 
-
-def _job(
-    number: int,
-    source: SceneFiles,
-    settings: PredictConfig,
-    nodata: float | None,
-    grid_px: int,
-) -> _Job:
+def _job(number: int, source: SceneFiles, settings: PredictConfig, nodata: float | None) -> _Job:
     scene = Scene(source, bands=settings.bands, nodata=nodata)
     scene.close()  # of thousands of images only those under way stay open
     header = scene.header
@@ -222,33 +223,27 @@ def _job(
         width=header.width,
         tile_px=settings.tile_px or FALLBACK_TILE_PX,
         overlap_px=settings.overlap_px or 0,
-        grid_px=grid_px,
     )
-    masks = _masks(header, settings)
+    masks = masks_of(header, settings)
     hidden: frozenset[int] = frozenset()
     if masks is not None:
         hidden = frozenset(i for i, tile in enumerate(plan) if masks.hide(tile.window))
-    blocks = in_blocks(plan, settings.batch_size, highest=_highest(scene, plan[0].window))
-    job = _Job(number, scene, plan, blocks, masks, hidden)
+    job = _Job(number, scene, plan, masks, hidden)
     job.found.update(dict.fromkeys(hidden))
     return job
 
 
-def _highest(scene: Scene, window: Window) -> int:
-    """Return how many rows of tiles a block may have, so that no strip is decoded twice."""
-    if not scene.has_strips:
-        return sys.maxsize
-    return max(1, MOST_CACHE_BYTES // 2 // (scene.row_bytes * window.height))
-
-
 def _cache_bytes(job: _Job) -> int:
-    """Return what a row of blocks decodes: the next row reads some of it again."""
-    windows = [job.plan[index].window for index in job.blocks[0]]
-    rows = max(w.bottom for w in windows) - min(w.top for w in windows)
-    return job.scene.row_bytes * (rows + 2 * job.scene.block_rows)
+    """Return what a row of tiles decodes: the next row reads some of it again."""
+    return job.scene.row_bytes * (job.plan[0].window.height + 2 * job.scene.block_rows)
 
 
-def _masks(header: SceneHeader, settings: PredictConfig) -> Masks | None:
+def masks_of(header: SceneHeader, settings: PredictConfig) -> Masks | None:
+    """Return the places of a scene whose detections are filtered; None where none are asked for.
+
+    Raises:
+        SceneError: A file cannot be read, or the scene has no geo-reference.
+    """
     if settings.land is None and not settings.avoid:
         return None
     # Late: it loads GeoPandas where that is installed, 70 MB.
@@ -268,7 +263,10 @@ def _masks(header: SceneHeader, settings: PredictConfig) -> Masks | None:
 
 
 def _identity(
-    jobs: Sequence[_Job], settings: PredictConfig, min_score: float, detector: str
+    jobs: Sequence[_Job],
+    settings: PredictConfig,
+    min_score: float | Mapping[str, float],
+    detector: str,
 ) -> dict[str, Any]:
     """Return everything that the detections of a tile depend on."""
     files = [file for job in jobs for file in job.scene.header.files]
@@ -276,7 +274,7 @@ def _identity(
         "files": [[str(file.absolute()), *_stamp(file)] for file in files],
         "hidden": [sorted(job.hidden) for job in jobs],
         "settings": [settings.tile_px, settings.overlap_px, settings.bands, settings.scale],
-        "min_score": min_score,
+        "min_score": dict(min_score) if isinstance(min_score, Mapping) else min_score,
         "detector": detector,
     }
 
@@ -293,7 +291,7 @@ class _Pipeline:
     jobs: Sequence[_Job]
     detector_for: DetectorFactory
     settings: PredictConfig
-    min_score: float
+    min_score: float | Mapping[str, float]
     log: TileLog
 
     def run(self, is_interrupted: Callable[[], bool]) -> Iterator[None]:
@@ -301,30 +299,22 @@ class _Pipeline:
         yield  # scenes that an earlier process finished
         batch: list[tuple[_Job, int, Tile]] = []
         detector: TileDetector | None = None
-        block: list[int] = []
         for job, index, tile in self._tiles(is_interrupted):
-            # A batch holds whole blocks: neighbours come together, and the same way each time.
-            is_next = block is not job.block_of[index]
-            block = job.block_of[index]
-            if is_next and len(batch) + len(block) > self.settings.batch_size:
-                self._detect(detector, batch)
-                batch = []
-                yield
             if not tile.valid.any():
                 self._record([(job, index, None)])
                 yield
                 continue
             wanted = self.detector(job)
-            if batch and (wanted is not detector or not _alike(batch[-1][2], tile)):
+            if wanted is None:
+                continue
+            is_full = len(batch) == self.settings.batch_size
+            if batch and (is_full or wanted is not detector or not _alike(batch[-1][2], tile)):
                 self._detect(detector, batch)
                 batch = []
                 yield
-            if wanted is None:
-                continue
             detector = wanted
             batch.append((job, index, tile))
-        if not is_interrupted():  # else the last block may not be whole
-            self._detect(detector, batch)
+        self._detect(detector, batch)
         yield
 
     def _tiles(self, is_interrupted: Callable[[], bool]) -> Iterator[tuple[_Job, int, Tile]]:
@@ -334,8 +324,7 @@ class _Pipeline:
         todo = (
             (job, index)
             for job in self.jobs
-            for block in job.blocks
-            for index in block
+            for index in range(len(job.plan))
             if index not in job.found
         )
         with ThreadPoolExecutor(self.settings.readers, "reader") as pool:
@@ -377,14 +366,15 @@ class _Pipeline:
             results = detector([tile for _, _, tile in batch])
         except SarError as error:
             if len(batch) > 1:
-                for part in _suspects(batch):
-                    self._detect(detector, part)
+                for each in batch:
+                    self._detect(detector, [each])
                 return
             job, index, _ = batch[0]
             job.failure = job.failure or f"{job.scene.header.files[0]}, tile {index}: {error}"
             return
+        least = as_array(self.min_score, detector.classes)
         self._record(
-            (job, index, _on_data(found.above(self.min_score), tile))
+            (job, index, _on_data(found.above(least), tile))
             for (job, index, tile), found in zip(batch, results, strict=True)
         )
 
@@ -393,19 +383,6 @@ class _Pipeline:
         self.log.add(((job.number, index), found) for job, index, found in done)
         for job, index, found in done:
             job.found[index] = found
-
-
-def _suspects(
-    batch: Sequence[tuple[_Job, int, Tile]],
-) -> list[list[tuple[_Job, int, Tile]]]:
-    """Return the parts of a batch that failed: scenes, of which one may be at fault, or tiles.
-
-    The tiles of the others stay together: what is found may depend on that.
-    """
-    by_scene: dict[int, list[tuple[_Job, int, Tile]]] = {}
-    for each in batch:
-        by_scene.setdefault(each[0].number, []).append(each)
-    return list(by_scene.values()) if len(by_scene) > 1 else [[each] for each in batch]
 
 
 def _on_data(found: Detections, tile: Tile) -> Detections:
@@ -448,23 +425,35 @@ def _alike(one: Tile, other: Tile) -> bool:
     return one.pixels.shape == other.pixels.shape
 
 
-def _finish(job: _Job, settings: PredictConfig) -> ScenePrediction | SceneFailure:
+def _finish(
+    job: _Job,
+    settings: PredictConfig,
+    least: NDArray[np.float32],
+    lowest_score: float | None,
+) -> ScenePrediction | SceneFailure:
     """Merge the tiles of a scene, filter and describe its objects, close its files."""
     header = job.scene.header
     try:
         if job.failure:
             return SceneFailure(header.name, job.failure)
         found = [(index, each) for index, each in job.found.items() if each is not None]
-        merged = merge_tiles(
-            found,
-            job.plan,
-            rule=settings.merge,
-            overlap=settings.merge_overlap,
-            nested=settings.merge_nested,
-            across_classes=settings.merge_classes,
+        merged = _merged(
+            job, settings, [(index, each.above(least)) for index, each in found], least
         )
+        scored = None if lowest_score is None else _merged(job, settings, found, least)
+        if scored is not None and job.masks:
+            scored = scored.select(
+                np.array([not each for each in job.masks.reasons(scored.boxes)], bool)
+            )
         reasons = job.masks.reasons(merged.boxes) if job.masks else [""] * len(merged)
-        objects = describe(merged, reasons, job.classes, header, job.scene.read)
+        objects = describe(
+            merged,
+            reasons,
+            job.classes,
+            header,
+            job.scene.read,
+            resolution_m=settings.resolution_m,
+        )
         no_data = len(job.found) - len(found) - len(job.hidden)
         return ScenePrediction(
             header,
@@ -472,8 +461,26 @@ def _finish(job: _Job, settings: PredictConfig) -> ScenePrediction | SceneFailur
             tuple(each for each in objects if each.reason),
             TileCounts(len(found), no_data, len(job.hidden)),
             job.classes,
+            scored,
         )
     except SarError as error:
         return SceneFailure(header.name, str(error))
     finally:
         job.scene.close()
+
+
+def _merged(
+    job: _Job,
+    settings: PredictConfig,
+    found: Sequence[tuple[int, Detections]],
+    least: NDArray[np.float32],
+) -> Detections:
+    return merge_tiles(
+        found,
+        job.plan,
+        rule=settings.merge,
+        overlap=settings.merge_overlap,
+        nested=settings.merge_nested,
+        across_classes=settings.merge_classes,
+        thresholds=least,
+    )

@@ -1,7 +1,8 @@
 """Scenes read in windows: GeoTIFF, COG, Sentinel-1 measurements, PNG; any size, several threads.
 
-Read are the pixels as they are stored, what marks no data (the file's own number, NaN, an alpha
-band or a mask), the geo-reference and the time. Nothing is rescaled.
+Read are the values of the pixels and where they are data, by ``data.pixels`` as for training (scale
+and offset of a band, the file's own number, NaN, an alpha band or a mask), the geo-reference and
+the time.
 
 GDAL counts pixels from the outer corner of the first one, as ``Detections`` do: its centre is
 (0.5, 0.5). An affine transform and ordinary control points follow that. Sentinel-1 does not: a
@@ -17,16 +18,18 @@ import itertools
 import re
 import threading
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rasterio
-from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from sar_experiments.data.images import DTYPES
+from sar_experiments.data.pixels import Reading
 from sar_experiments.errors import SceneError
 from sar_experiments.geometry import (
     AffineTransform,
@@ -36,7 +39,7 @@ from sar_experiments.geometry import (
     pixel_size_m,
 )
 from sar_experiments.predict.detector import SceneHeader, Tile
-from sar_experiments.predict.sources import is_sentinel1, product_of
+from sar_experiments.predict.sources import is_sentinel1, product_of, sentinel1_resolution_m
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,6 +50,9 @@ if TYPE_CHECKING:
 
 MOST_CACHE_BYTES = 256 * 2**20
 """Decoded blocks that GDAL keeps at most, of all open files; its default is 5 % of the memory."""
+
+RESOLUTION_TAG = "resolution_m"
+"""Of a GeoTIFF's metadata: side of the sensor's resolution cell on the ground, in metres."""
 
 _LEAST_CACHE_BYTES = 16 * 2**20
 
@@ -79,7 +85,6 @@ class Scene:
         block_bytes: Size of the largest piece that is decoded at once.
         row_bytes: Size of a row of pixels, all bands.
         block_rows: Rows of the highest such piece.
-        has_strips: Whether pieces are as wide as the scene.
 
     Raises:
         SceneError: A file is missing, cannot be read, or does not fit the others.
@@ -98,15 +103,15 @@ class Scene:
         self._reading = 0
         self._open: list[Any] = []
         rasters = self._rasters()
-        self._bands = [_chosen_bands(raster, bands) for raster in rasters]
-        self._marks = [_marks(raster, nodata) for raster in rasters]
-        self._has_mask = [_has_mask(raster) for raster in rasters]
+        self._readings = [_reading(raster, bands, nodata) for raster in rasters]
         self._grays = [_grays(raster) for raster in rasters]
-        self.header = _header(source, rasters, self._bands)
+        self.header = replace(
+            _header(source, rasters, self._readings),
+            numbers=None if bands is None else tuple(bands),
+        )
         self.block_bytes = max(_block_bytes(raster) for raster in rasters)
         self.row_bytes: int = sum(_row_bytes(raster) for raster in rasters)
         self.block_rows: int = max(rows for raster in rasters for rows, _ in raster.block_shapes)
-        self.has_strips = any(raster.block_shapes[0][1] >= raster.width for raster in rasters)
 
     def read(self, window: Window) -> Tile:
         """Return the pixels of a window inside the scene.
@@ -114,14 +119,16 @@ class Scene:
         Raises:
             SceneError: The file is cut short or damaged there.
         """
+        area = RasterioWindow(window.left, window.top, window.width, window.height)
         parts, masks = [], []
         with self._in_use():
             for number, raster in enumerate(self._rasters()):
-                pixels = self._read_bands(number, raster, window)
-                parts.append(pixels)
-                masks.append(_valid(pixels, self._marks[number]))
-                if self._has_mask[number]:
-                    masks.append(self._read_mask(raster, window))
+                with _NamedErrors(raster.name):
+                    values, valid = self._readings[number].read(
+                        raster, area, grays=self._grays[number]
+                    )
+                parts.append(values)
+                masks.append(valid)
         stacked = parts[0] if len(parts) == 1 else np.concatenate(parts)
         valid = masks[0] if len(masks) == 1 else np.logical_and.reduce(masks)
         pixels = np.ascontiguousarray(np.moveaxis(stacked, 0, 2))
@@ -142,16 +149,15 @@ class Scene:
         for start in range(0, rows, step):
             end = min(start + step, rows)
             top, bottom = (round(row * height / rows) for row in (start, end))
-            with self._named_errors(raster):
-                strip = raster.read(
-                    self._bands[0][0],
-                    window=RasterioWindow(0, top, width, max(1, bottom - top)),
+            with _NamedErrors(raster.name):
+                strip, has_data = self._readings[0].first.read(
+                    raster,
+                    RasterioWindow(0, top, width, max(1, bottom - top)),
+                    grays=self._grays[0],
                     out_shape=(end - start, cols),
                     resampling=Resampling.average if factor > 1 else Resampling.nearest,
                 )
-            strip = strip if self._grays[0] is None else self._grays[0][strip]
-            picture[start:end] = strip
-            valid[start:end] = _valid(strip[None], self._marks[0])
+            picture[start:end], valid[start:end] = strip[0], has_data
         return picture, valid
 
     def close(self) -> None:
@@ -183,22 +189,6 @@ class Scene:
             with self._idle:
                 self._open += found
         return found
-
-    def _read_bands(self, number: int, raster: Any, window: Window) -> NDArray[Any]:  # noqa: ANN401
-        area = RasterioWindow(window.left, window.top, window.width, window.height)
-        with self._named_errors(raster):
-            pixels: NDArray[Any] = raster.read(self._bands[number], window=area)
-        grays = self._grays[number]
-        return pixels if grays is None else grays[pixels]
-
-    def _read_mask(self, raster: Any, window: Window) -> NDArray[np.bool_]:  # noqa: ANN401
-        area = RasterioWindow(window.left, window.top, window.width, window.height)
-        with self._named_errors(raster):
-            mask: NDArray[np.bool_] = raster.dataset_mask(window=area) > 0
-        return mask
-
-    def _named_errors(self, raster: Any) -> _NamedErrors:  # noqa: ANN401
-        return _NamedErrors(raster.name)
 
 
 class _NamedErrors:
@@ -253,9 +243,7 @@ def _opened(file: Path) -> Any:  # noqa: ANN401 - rasterio is untyped
             raise SceneError(msg) from error
 
 
-def _header(
-    source: SceneFiles, rasters: Sequence[Any], bands: Sequence[Sequence[int]]
-) -> SceneHeader:
+def _header(source: SceneFiles, rasters: Sequence[Any], readings: Sequence[Reading]) -> SceneHeader:
     first = rasters[0]
     for raster in rasters:
         _check(raster, first)
@@ -264,11 +252,11 @@ def _header(
     if georeference is not None:
         pixel_m = pixel_size_m(georeference, height=first.height, width=first.width)
     names = [
-        raster.descriptions[band - 1] or (kind if len(chosen) == 1 else None) or str(band)
-        for raster, chosen, kind in zip(
-            rasters, bands, source.polarisations or [None] * len(rasters), strict=False
+        raster.descriptions[band - 1] or (kind if len(reading.numbers) == 1 else None) or str(band)
+        for raster, reading, kind in zip(
+            rasters, readings, source.polarisations or [None] * len(rasters), strict=False
         )
-        for band in chosen
+        for band in reading.numbers
     ]
     return SceneHeader(
         name=source.name,
@@ -276,9 +264,10 @@ def _header(
         height=first.height,
         width=first.width,
         bands=tuple(names),
-        dtype=first.dtypes[bands[0][0] - 1],
+        dtype=np.result_type(*(each.dtype(first.dtypes[0]) for each in readings)).name,
         nodata=None if first.nodata is None else float(first.nodata),
         pixel_m=pixel_m,
+        resolution_m=_resolution_m(source.files[0], first.tags(), pixel_m),
         georeference=georeference,
         crs=crs,
         time=_time(source.files[0], first.tags()),
@@ -302,19 +291,16 @@ def _check(raster: Any, first: Any) -> None:  # noqa: ANN401
         raise SceneError(msg)
 
 
-def _chosen_bands(raster: Any, bands: Sequence[int] | None) -> list[int]:  # noqa: ANN401
-    if bands is None:
-        chosen = [
-            number
-            for number, meaning in enumerate(raster.colorinterp, start=1)
-            if meaning is not ColorInterp.alpha
-        ]
-        return chosen or [1]
-    outside = [each for each in bands if each > raster.count]
+def _reading(raster: Any, bands: Sequence[int] | None, nodata: float | None) -> Reading:  # noqa: ANN401
+    outside = [each for each in bands or () if each > raster.count]
     if outside:
-        msg = f"predict.bands={list(bands)}: {raster.name} has {raster.count} bands"
+        msg = f"predict.bands={list(bands or ())}: {raster.name} has {raster.count} bands"
         raise SceneError(msg)
-    return list(bands)
+    try:
+        return Reading.of(raster, numbers=bands, nodata=nodata)
+    except ValueError as error:
+        msg = f"{raster.name}: {error}"
+        raise SceneError(msg) from error
 
 
 def _grays(raster: Any) -> NDArray[np.uint8] | None:  # noqa: ANN401
@@ -337,27 +323,6 @@ def _grays(raster: Any) -> NDArray[np.uint8] | None:  # noqa: ANN401
             raise SceneError(msg)
         grays[number] = red
     return grays
-
-
-def _marks(raster: Any, nodata: float | None) -> list[float]:  # noqa: ANN401
-    marks = {mark for mark in (raster.nodata, nodata) if mark is not None}
-    return [float(mark) for mark in marks if not np.isnan(mark)]
-
-
-def _has_mask(raster: Any) -> bool:  # noqa: ANN401
-    """Tell whether an alpha band or a mask says where there is no data."""
-    flags = raster.mask_flag_enums[0]
-    return MaskFlags.per_dataset in flags or MaskFlags.alpha in flags
-
-
-def _valid(pixels: NDArray[Any], marks: Sequence[float]) -> NDArray[np.bool_]:
-    """Return (H, W) for (C, H, W): True where every band has data."""
-    valid: NDArray[np.bool_] = np.ones(pixels.shape[1:], bool)
-    if np.issubdtype(pixels.dtype, np.floating):
-        valid &= np.isfinite(pixels).all(axis=0)
-    for mark in marks:
-        valid &= (pixels != np.asarray(mark, np.float64).astype(pixels.dtype)).all(axis=0)
-    return valid
 
 
 def _georeference(raster: Any, file: Path) -> tuple[GeoTransform | None, str | None]:  # noqa: ANN401
@@ -386,6 +351,20 @@ def _counts_centres(raster: Any, file: Path) -> bool:  # noqa: ANN401
         return False
     described = raster.tags().get("TIFFTAG_IMAGEDESCRIPTION", "")
     return is_sentinel1(file) or described.startswith("Sentinel-1")
+
+
+def _resolution_m(
+    file: Path, tags: dict[str, str], pixel_m: tuple[float, float] | None
+) -> float | None:
+    """Return the side of a resolution cell: by the file's own tag, or its Sentinel-1 product."""
+    if pixel_m is None:
+        return None
+    try:
+        told = float(tags.get(RESOLUTION_TAG, "nan"))
+    except ValueError:
+        told = float("nan")
+    known = told if 0 < told < float("inf") else sentinel1_resolution_m(file, max(pixel_m))
+    return None if known is None else max(known, *pixel_m)
 
 
 def _time(file: Path, tags: dict[str, str]) -> str | None:

@@ -35,6 +35,20 @@ _POLARISATION = re.compile(r"(?i)(?<![a-z0-9])(vv|vh|hh|hv)(?![a-z0-9])")
 _SENTINEL1 = re.compile(
     r"(?i)^s1[a-z]-(?:iw|ew|wv|s\d)\d?-\w{3}-(?:vv|vh|hh|hv)-.*?(?P<image>-\d{3})(?:-cog)?$"
 )
+# S1A_IW_GRDH_1SDV_…, s1a-iw-grd-vv-…
+_PRODUCT = re.compile(r"(?i)(?<![a-z0-9])s1[a-z][-_](?P<mode>iw|ew|wv|s\d)[-_]grd(?P<kind>[fhm]?)")
+# Range and azimuth resolution of ground range products over their pixels, all in metres, by mode
+# and class: Sentinel-1 Product Definition, S1-RS-MDA-52-7440, and ESA's technical guide.
+_RESOLUTIONS_M = {
+    ("sm", "f"): (3.5, 9.0, 9.0),
+    ("sm", "h"): (10.0, 23.0, 23.0),
+    ("sm", "m"): (40.0, 84.0, 84.0),
+    ("iw", "h"): (10.0, 20.0, 22.0),
+    ("iw", "m"): (40.0, 88.0, 87.0),
+    ("ew", "h"): (25.0, 50.0, 50.0),
+    ("ew", "m"): (40.0, 93.0, 87.0),
+    ("wv", "m"): (25.0, 52.0, 51.0),
+}
 _MANIFEST = "manifest.safe"
 _MEASUREMENT = "measurement"
 _PACKED = (".zip", ".tar", ".tgz", ".gz", ".7z")
@@ -93,6 +107,25 @@ def product_of(file: Path) -> str | None:
     folder = file.absolute().parent
     is_product = folder.name == _MEASUREMENT and _is_product(folder.parent)
     return folder.parent.name.removesuffix(".SAFE") if is_product else None
+
+
+def sentinel1_resolution_m(file: Path, pixel_m: float) -> float | None:
+    """Return the mean side of the resolution cell of a Sentinel-1 GRD product; None for others.
+
+    Args:
+        file: Named after its product, or inside its folder.
+        pixel_m: Side of its pixels, by which measurements that name no class are told apart.
+    """
+    names = (file.stem, product_of(file) or "")
+    found = next((match for match in map(_PRODUCT.search, names) if match), None)
+    if found is None:
+        return None
+    mode, kind = found["mode"].lower(), found["kind"].lower()
+    mode = "sm" if mode[0] == "s" else mode
+    of_mode = {key[1]: sizes for key, sizes in _RESOLUTIONS_M.items() if key[0] == mode}
+    fitting = [of_mode[kind]] if kind in of_mode else list(of_mode.values())
+    _, across, along = min(fitting, key=lambda sizes: abs(sizes[0] - pixel_m))
+    return (across + along) / 2
 
 
 def polarisation_of(file: Path) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +18,18 @@ from sar_experiments.evaluate.metrics import (
     Metrics,
     assign,
     best_detections,
+    flat,
     measure,
+    measure_any_class,
+    of_one_class,
+    without_classes,
 )
 from sar_experiments.evaluate.sizes import SizeBin, by_size, size_px
+from sar_experiments.report.numbers import Footing
+from sar_experiments.thresholds import DEFAULT_SCORE, UNKNOWN, Thresholds, of_run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -49,7 +55,8 @@ class Case:
         sample: Its image.
         box: Of the detection, or of the missed object: left, top, right, bottom in pixels.
         score: Of the detection; None for a miss.
-        class_name: Likewise.
+        class_name: Of the object, and what it was called where that is another; of a false alarm,
+            what it was called. Empty where a detector names none.
         size_px: Root of the box area.
     """
 
@@ -62,36 +69,71 @@ class Case:
 
 
 @dataclass(frozen=True, eq=False)
+class Measured:
+    """The detections of a run against the truth, on one footing.
+
+    Attributes:
+        run: Whose.
+        footing: What a detection must get right.
+        samples: The truth; class-agnostic, with all objects of one class.
+        detections: Image id -> what was found, as many as count; likewise.
+        names: Image id -> what each of these was called; None where the detector names no classes.
+        metrics: Measured anew from detections.json, at the thresholds that the run recorded.
+        match_iou: Overlap from which a detection is a hit.
+        sizes: Smallest objects first.
+        noticed: Hits and false alarms at the thresholds if an overlap of SLIGHT_IOU is enough:
+            whether an object is noticed at all, however loose its box.
+        found: Class name -> how many of its objects are hit, and how many there are.
+    """
+
+    run: Run
+    footing: Footing
+    samples: Sequence[Sample]
+    detections: dict[int, Detections]
+    names: Mapping[int, Sequence[str]] | None
+    metrics: Metrics
+    match_iou: float
+    sizes: tuple[SizeBin, ...]
+    noticed: tuple[int, int]
+    found: Mapping[str, tuple[int, int]]
+
+    def shown(self, sample: Sample) -> tuple[Detections, Sequence[str]]:
+        """Return the detections of an image that pass the thresholds, and what they are called."""
+        image = sample["image_id"]
+        detections = self.detections.get(image, Detections.none())
+        passed = detections.scores >= self.metrics.least[detections.classes]
+        names = [""] * len(detections) if self.names is None else self.names.get(image, ())
+        kept = np.flatnonzero(passed)
+        return detections.select(kept), [names[index] for index in kept.tolist()]
+
+
+@dataclass(frozen=True, eq=False)
 class Analysis:
     """What the detections of a run say in detail.
 
     Attributes:
         run: Whose.
-        metrics: Measured anew from detections.json.
-        threshold: Score from which detections count, as recorded, in the digits of the file.
-        match_iou: Overlap from which a detection is a hit.
-        detections: Image id -> what was found, as many as count.
-        sizes: Smallest objects first.
+        views: Footing -> what they say on it; those on which the run has numbers.
         confusion: (classes + 1, classes + 1) counts, rows the truth, columns what was found; the
-            last row false alarms, the last column misses. None for one class.
-        noticed: Hits and false alarms at the threshold if an overlap of SLIGHT_IOU is enough:
-            whether an object is noticed at all, however loose its box.
+            last row false alarms, the last column misses. None for one class, and where the
+            detector names none.
         doubt: One sentence where the files are not those that result.json was computed from.
     """
 
     run: Run
-    metrics: Metrics
-    threshold: float | None
-    match_iou: float
-    detections: dict[int, Detections]
-    sizes: tuple[SizeBin, ...]
+    views: Mapping[Footing, Measured]
     confusion: NDArray[np.int64] | None
-    noticed: tuple[int, int]
     doubt: str
 
 
 def analyse(
-    run: Run, truth: Truth, evaluation: EvaluationConfig, *, part: str, edges_px: Sequence[float]
+    run: Run,
+    truth: Truth,
+    evaluation: EvaluationConfig,
+    *,
+    part: str,
+    edges_px: Sequence[float],
+    footings: Sequence[Footing] = (Footing.per_class,),
 ) -> Analysis:
     """Measure a run's detections once more, in detail.
 
@@ -101,27 +143,113 @@ def analyse(
         evaluation: How it was measured.
         part: ``val`` or ``test``.
         edges_px: Borders between size bins.
+        footings: On which; a run that names no classes has nothing per class.
 
     Raises:
-        ValueError: Its detections are missing, broken, or of other images.
+        ValueError: Its detections or thresholds are missing, broken, or of other images.
     """
-    prefix = "" if part == "val" else f"{part}/"
-    samples, classes = truth.part.samples, truth.part.classes
+    classes = truth.part.classes
     found = read_detections(run.folder / detections_file(part), classes=len(classes))
-    limit, match_iou = evaluation.max_detections, evaluation.match_iou
-    metrics = measure(samples, found, classes, max_detections=limit, match_iou=match_iou)
-    recorded = run.result.metrics.get(f"{prefix}threshold")
-    threshold = None if recorded is None else float(np.float32(round(recorded, SCORE_DIGITS)))
-    best = best_detections(found, limit)
-    sizes = by_size(
-        samples, found, classes, edges_px=edges_px,
-        max_detections=limit, match_iou=match_iou, threshold=threshold,
+    thresholds = _thresholds(run, truth, evaluation, found if part == "val" else None)
+    best = best_detections(found, evaluation.max_detections)
+    views = {
+        footing: _measured(run, truth, evaluation, best, thresholds, footing, edges_px)
+        for footing in footings
+        if footing is Footing.class_agnostic or _names_classes(run, truth)
+    }
+    confusion = None
+    if Footing.per_class in views and len(classes) > 1:
+        confusion = _confusion(views[Footing.per_class])
+    prefix = "" if part == "val" else f"{part}/"
+    doubts = (_doubt(view, prefix) for view in views.values())
+    return Analysis(run, views, confusion, next(filter(None, doubts), ""))
+
+
+def class_agnostic_numbers(
+    run: Run, truth: Truth, evaluation: EvaluationConfig, *, part: str
+) -> dict[str, float | None]:
+    """Return what a run by an older version did not record, by the names that it would have.
+
+    Raises:
+        ValueError: As ``analyse``.
+    """
+    found = read_detections(run.folder / detections_file(part), classes=len(truth.part.classes))
+    thresholds = _thresholds(run, truth, evaluation, found if part == "val" else None)
+    metrics = measure_any_class(
+        truth.part.samples, found, max_detections=evaluation.max_detections,
+        match_iou=evaluation.match_iou, thresholds=thresholds,
     )  # fmt: skip
-    doubt = _doubt(run, metrics, prefix)
-    several = len(classes) > 1
-    confusion = _confusion(samples, best, len(classes), threshold, match_iou) if several else None
-    noticed = _noticed(samples, best, threshold)
-    return Analysis(run, metrics, threshold, match_iou, best, sizes, confusion, noticed, doubt)
+    prefix = "" if part == "val" else f"{part}/"
+    named = {f"{prefix}{name}": value for name, value in flat(metrics).items()}
+    return named | metrics.thresholds.as_metrics()
+
+
+def _names_classes(run: Run, truth: Truth) -> bool:
+    return run.names_classes or len(truth.part.classes) == 1
+
+
+def _thresholds(
+    run: Run,
+    truth: Truth,
+    evaluation: EvaluationConfig,
+    found: dict[int, Detections] | None,
+) -> Thresholds:
+    """Return what the run recorded; what it did not is chosen on validation, or the default.
+
+    Args:
+        run: Whose.
+        truth: What it was measured on.
+        evaluation: How.
+        found: On validation; None reads it where it is needed.
+    """
+    classes, validation = truth.part.classes, truth.validation
+    own = classes if _names_classes(run, truth) else ()
+    thresholds = of_run(run.folder, own) or Thresholds.alike(own, DEFAULT_SCORE, UNKNOWN)
+    if len(classes) > 1 and thresholds.any_class is None and validation is not None:
+        if found is None:
+            path = run.folder / detections_file("val")
+            found = read_detections(path, classes=len(classes))
+        chosen = measure_any_class(
+            validation.samples, found,
+            max_detections=evaluation.max_detections, match_iou=evaluation.match_iou,
+        )  # fmt: skip
+        thresholds = replace(thresholds, any_class=chosen.thresholds.any_class)
+    return thresholds.rounded(SCORE_DIGITS)
+
+
+def _measured(  # noqa: PLR0913 - all that a measurement depends on
+    run: Run,
+    truth: Truth,
+    evaluation: EvaluationConfig,
+    detections: dict[int, Detections],
+    thresholds: Thresholds,
+    footing: Footing,
+    edges_px: Sequence[float],
+) -> Measured:
+    samples, classes = truth.part.samples, truth.part.classes
+    limit, match_iou = evaluation.max_detections, evaluation.match_iou
+    names = None
+    if _names_classes(run, truth):
+        names = {k: [classes[i] for i in found.classes] for k, found in detections.items()}
+    if footing is Footing.class_agnostic:
+        metrics = measure_any_class(
+            samples, detections,
+            max_detections=limit, match_iou=match_iou, thresholds=thresholds,
+        )  # fmt: skip
+        kept: Sequence[Sample] = without_classes(samples)
+        detections = of_one_class(detections)
+    else:
+        metrics = measure(
+            samples, detections, classes,
+            max_detections=limit, match_iou=match_iou, thresholds=thresholds,
+        )  # fmt: skip
+        kept = samples
+    sizes = by_size(
+        kept, detections, [each.name for each in metrics.per_class], edges_px=edges_px,
+        max_detections=limit, match_iou=match_iou, threshold=metrics.least,
+    )  # fmt: skip
+    view = Measured(run, footing, kept, detections, names, metrics, match_iou, sizes, (0, 0), {})
+    return replace(view, noticed=_noticed(view), found=_found(view, truth))
 
 
 def detections_file(part: str) -> str:
@@ -155,32 +283,37 @@ def read_detections(path: Path, *, classes: int) -> dict[int, Detections]:
     return {image: Detections.of(*zip(*found, strict=True)) for image, found in by_image.items()}
 
 
-def cases(analysis: Analysis, truth: Truth) -> dict[str, list[Case]]:
+def cases(view: Measured, truth: Truth) -> dict[str, list[Case]]:
     """Return what to picture: misses, largest first; false alarms, most certain first; hits.
 
     Hits come in an order that any first few are spread evenly over the scores.
     """
     found: dict[str, list[Case]] = {MISS: [], FALSE: [], HIT: []}
     classes = truth.part.classes
-    for sample in truth.part.samples:
-        shown = _passed(analysis.detections, sample, analysis.threshold)
-        matched = assign(sample, shown, match_iou=analysis.match_iou)
+    for sample, own in zip(view.samples, truth.part.samples, strict=True):
+        true_names = [classes[each["category_id"]] for each in own["annotations"]]
+        shown, names = view.shown(sample)
+        matched = assign(sample, shown, match_iou=view.match_iou)
         for index in matched.missed:
-            each = sample["annotations"][int(index)]
-            name, size = classes[each["category_id"]], size_px(each)
-            found[MISS].append(Case(MISS, sample, tuple(each["bbox"]), None, name, size))
-        for box, score, kind, outcome in zip(
-            shown.boxes.tolist(), shown.scores, shown.classes, matched.truth_of, strict=True
+            each, name = sample["annotations"][int(index)], true_names[int(index)]
+            found[MISS].append(Case(MISS, sample, tuple(each["bbox"]), None, name, size_px(each)))
+        for box, score, called, outcome in zip(
+            shown.boxes.tolist(), shown.scores, names, matched.truth_of.tolist(), strict=True
         ):
-            if outcome != ON_CROWD:
-                what = FALSE if outcome == FALSE_ALARM else HIT
-                size = max(0.0, (box[2] - box[0]) * (box[3] - box[1])) ** 0.5
-                case = Case(what, sample, tuple(box), float(score), classes[int(kind)], size)
-                found[what].append(case)
+            if outcome == ON_CROWD:
+                continue
+            what = FALSE if outcome == FALSE_ALARM else HIT
+            name = called if outcome == FALSE_ALARM else _as_called(true_names[outcome], called)
+            size = max(0.0, (box[2] - box[0]) * (box[3] - box[1])) ** 0.5
+            found[what].append(Case(what, sample, tuple(box), float(score), name, size))
     found[MISS].sort(key=lambda each: -each.size_px)
     found[FALSE].sort(key=lambda each: -(each.score or 0))
     found[HIT].sort(key=lambda each: -(each.score or 0))
     return found
+
+
+def _as_called(name: str, called: str) -> str:
+    return name if called in ("", name) else f"{name}, called {called}"
 
 
 def spread_evenly(found: Sequence[Case], count: int) -> list[Case]:
@@ -206,28 +339,15 @@ def progress_of(folder: Path, metric: str) -> dict[str, list[tuple[int, float]]]
     return {name: points for name, points in curves.items() if points}
 
 
-def _passed(
-    detections: dict[int, Detections], sample: Sample, threshold: float | None
-) -> Detections:
-    found = detections.get(sample["image_id"], Detections.none())
-    return Detections.none() if threshold is None else found.above(threshold)
-
-
-def _confusion(
-    samples: Sequence[Sample],
-    detections: dict[int, Detections],
-    classes: int,
-    threshold: float | None,
-    match_iou: float,
-) -> NDArray[np.int64]:
-    """Match whatever the class, and count which class is found on which."""
+def _confusion(view: Measured) -> NDArray[np.int64]:
+    """Match class-agnostic, and count which class is found on which."""
+    classes = len(view.metrics.per_class)
     counts = np.zeros((classes + 1, classes + 1), dtype=np.int64)
-    for sample in samples:
-        shown = _passed(detections, sample, threshold)
+    for sample, alike in zip(view.samples, without_classes(view.samples), strict=True):
+        shown, _ = view.shown(sample)
         truth = sample["annotations"]
-        alike = Sample(**{**sample, "annotations": [{**each, "category_id": 0} for each in truth]})
         any_class = Detections(shown.boxes, shown.scores, np.zeros_like(shown.classes))
-        matched = assign(alike, any_class, match_iou=match_iou)
+        matched = assign(alike, any_class, match_iou=view.match_iou)
         for kind, outcome in zip(shown.classes.tolist(), matched.truth_of.tolist(), strict=True):
             if outcome != ON_CROWD:
                 row = classes if outcome == FALSE_ALARM else truth[outcome]["category_id"]
@@ -237,27 +357,40 @@ def _confusion(
     return counts
 
 
-def _noticed(
-    samples: Sequence[Sample], detections: dict[int, Detections], threshold: float | None
-) -> tuple[int, int]:
+def _noticed(view: Measured) -> tuple[int, int]:
     hits = false_alarms = 0
-    for sample in samples:
-        shown = _passed(detections, sample, threshold)
+    for sample in view.samples:
+        shown, _ = view.shown(sample)
         truth_of = assign(sample, shown, match_iou=SLIGHT_IOU).truth_of
         hits += int((truth_of >= 0).sum())
         false_alarms += int((truth_of == FALSE_ALARM).sum())
     return hits, false_alarms
 
 
-def _doubt(run: Run, metrics: Metrics, prefix: str) -> str:
+def _found(view: Measured, truth: Truth) -> dict[str, tuple[int, int]]:
+    classes = truth.part.classes
+    hits, objects = dict.fromkeys(classes, 0), dict.fromkeys(classes, 0)
+    for sample, own in zip(view.samples, truth.part.samples, strict=True):
+        hit = set(assign(sample, view.shown(sample)[0], match_iou=view.match_iou).truth_of.tolist())
+        for index, each in enumerate(own["annotations"]):
+            if not each["iscrowd"]:
+                objects[classes[each["category_id"]]] += 1
+                hits[classes[each["category_id"]]] += index in hit
+    return {name: (hits[name], objects[name]) for name in classes}
+
+
+def _doubt(view: Measured, prefix: str) -> str:
     for name in ("AP", "AP50"):
-        now, then = metrics.values[name], run.result.metrics.get(f"{prefix}{name}")
+        recorded = f"{prefix}{view.footing.of(name)}"
+        if view.footing is Footing.class_agnostic and recorded not in view.run.result.metrics:
+            continue  # by an older version
+        now, then = view.metrics.values[name], view.run.result.metrics.get(recorded)
         if now is None and then is None:
             continue
         if now is None or then is None or abs(now - then) > _AGREE:
             told = ("none" if each is None else f"{each:.4f}" for each in (now, then))
             return (
                 "{}: detections and annotations give {} {} now, result.json says {}:"
-                " they were changed since".format(run.name, name, *told)
+                " they were changed since".format(view.run.name, view.footing.of(name), *told)
             )
     return ""

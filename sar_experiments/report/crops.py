@@ -12,8 +12,7 @@ import cv2
 import numpy as np
 
 from sar_experiments.data.drawing import fitted, visible
-from sar_experiments.data.images import read_image, read_nodata
-from sar_experiments.detections import Detections
+from sar_experiments.data.images import read_pixels
 from sar_experiments.errors import SarError
 from sar_experiments.evaluate.metrics import FALSE_ALARM, ON_CROWD, assign
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from sar_experiments.data.annotations import Sample
     from sar_experiments.data.drawing import Picture
     from sar_experiments.data.radiometry import Radiometry
-    from sar_experiments.report.analysis import Analysis, Case
+    from sar_experiments.report.analysis import Case, Measured
 
 ZOOM = 4.0  # side of the window, in longest sides of the object
 SMALLEST_PX, LARGEST_PX = 64, 256  # of the window; of the stored picture
@@ -63,13 +62,13 @@ class Crop:
 
 
 def crops_of(
-    wanted: Sequence[Case], analysis: Analysis, radiometry: Radiometry
+    wanted: Sequence[Case], view: Measured, radiometry: Radiometry
 ) -> tuple[list[Crop], list[str]]:
     """Cut the pictures of cases out of their images.
 
     Args:
         wanted: What to show.
-        analysis: Whose detections they are.
+        view: Whose detections they are.
         radiometry: How the run saw the images.
 
     Returns:
@@ -83,16 +82,16 @@ def crops_of(
         except (SarError, OSError) as error:
             faults.append(" ".join(str(error).split()))
             continue
-        crops.append(_crop(case, picture, analysis))
+        crops.append(_crop(case, picture, view))
     return crops, list(dict.fromkeys(faults))
 
 
 def _visible(file: str, radiometry: Radiometry) -> Picture:
-    path = Path(file)
-    return visible(radiometry.encode(read_image(path), nodata=read_nodata(path)))
+    pixels, valid = read_pixels(Path(file), nodata=radiometry.nodata)
+    return visible(radiometry.encode(pixels, valid=valid))
 
 
-def _crop(case: Case, picture: Picture, analysis: Analysis) -> Crop:
+def _crop(case: Case, picture: Picture, view: Measured) -> Crop:
     left, top, right, bottom = case.box
     side = round(max(SMALLEST_PX, ZOOM * max(right - left, bottom - top)))
     height, width = picture.shape[:2]
@@ -102,7 +101,7 @@ def _crop(case: Case, picture: Picture, analysis: Analysis) -> Crop:
     canvas[max(0, -y) : max(0, -y) + part.shape[0], max(0, -x) : max(0, -x) + part.shape[1]] = part
     boxes = tuple(
         Box(each.kind, moved, each.corners == case.box)
-        for each in _boxes(case.sample, analysis)
+        for each in _boxes(case.sample, view)
         if _overlaps(moved := _moved(each.corners, x, y), side)
     )
     return Crop(case, _png(fitted(canvas, LARGEST_PX)[0]), float(side), boxes)
@@ -114,11 +113,9 @@ def _start(low: float, high: float, side: int, length: int) -> int:
     return (length - side) // 2 if side >= length else max(0, min(start, length - side))
 
 
-def _boxes(sample: Sample, analysis: Analysis) -> Iterator[Box]:
-    found = analysis.detections.get(sample["image_id"], Detections.none())
-    threshold = analysis.threshold
-    shown = Detections.none() if threshold is None else found.above(threshold)
-    matched = assign(sample, shown, match_iou=analysis.match_iou)
+def _boxes(sample: Sample, view: Measured) -> Iterator[Box]:
+    shown, _ = view.shown(sample)
+    matched = assign(sample, shown, match_iou=view.match_iou)
     missed = set(matched.missed.tolist())
     for index, each in enumerate(sample["annotations"]):
         yield Box("miss" if index in missed else "truth", tuple(each["bbox"]), is_meant=False)

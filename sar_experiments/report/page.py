@@ -17,18 +17,20 @@ from sar_experiments.report.comparison import (
 )
 from sar_experiments.report.crops import Box
 from sar_experiments.report.markup import table, without_repeats
-from sar_experiments.report.run_table import runs_table
+from sar_experiments.report.numbers import Footing
+from sar_experiments.report.run_table import explained, runs_table
 from sar_experiments.report.style import STYLE
 from sar_experiments.report.tables import command, device
+from sar_experiments.thresholds import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sar_experiments.report.analysis import Analysis
+    from sar_experiments.report.analysis import Analysis, Measured
     from sar_experiments.report.comparison import Gallery, Section
     from sar_experiments.report.crops import Crop
     from sar_experiments.report.runner import Report
-    from sar_experiments.report.truth import Truth
+    from sar_experiments.report.truth import PixelSize, Truth
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """Content security policy: whatever a name smuggled in, nothing is run and nothing is fetched."""
@@ -75,7 +77,9 @@ def _section(section: Section, report: Report) -> Iterator[str]:
     if said[1:]:
         yield f"<ul>{''.join(f'<li>{escape(each)}</li>' for each in said[1:])}</ul>"
     yield "".join(f'<p class="note">{escape(note)}</p>' for note in section.notes)
-    yield from runs_table(section, report.part)
+    for footing in section.rankings:
+        yield from runs_table(section, footing, report.part, report.metric)
+    yield from explained(section, report.part)
     if not section.analyses:
         return
     yield from figures.curves(section, report.metric)
@@ -83,39 +87,45 @@ def _section(section: Section, report: Report) -> Iterator[str]:
     yield from _classes(section)
     yield from _noticed(section)
     for gallery in section.galleries:
-        yield from _gallery(gallery, section.truth)
+        yield from _gallery(gallery, section)
+
+
+def _footings(section: Section) -> Iterator[tuple[str, list[Measured]]]:
+    """Yield what the analyses say on each footing, with its name where there are several."""
+    for footing in section.rankings:
+        views = section.views(footing)
+        if views:
+            yield f", {footing.words}" if section.is_mixed else "", views
 
 
 def _sizes(section: Section) -> Iterator[str]:
     pixel = section.truth.pixel if section.truth is not None else None
+    for words, views in _footings(section):
+        yield f"<h3>By size of the object{words}</h3>"
+        head = ["px", *(["m"] if pixel is not None else []), "objects", "run", "found"]
+        rows = without_repeats(_size_rows(views, pixel), columns=len(head) - 2)
+        yield table([*head, "recall", "AP50", "AP"], rows, words=(len(head) - 2,))
+    origin = f"; metres by {pixel.origin}, {pixel.mean_m:g} m per pixel" if pixel else ""
+    yield (
+        '<p class="small">Size is the root of the box area; sizes without objects are left out.'
+        " Found and recall are at the thresholds; AP counts detections of another size only where"
+        f" they hit{escape(origin)}.</p>"
+    )
+
+
+def _size_rows(views: Sequence[Measured], pixel: PixelSize | None) -> list[list[str]]:
     rows: list[list[str]] = []
-    for place, size in enumerate(section.analyses[0].sizes):
+    for place, size in enumerate(views[0].sizes):
         if not size.truths:
             continue
         size_in = [_range(size.low_px, size.high_px, 1.0)]
         if pixel is not None:
             size_in.append(_range(size.low_px, size.high_px, pixel.mean_m))
-        for analysis in section.analyses:
-            each = analysis.sizes[place]
-            numbers = [number(value) for value in (each.recall, each.ap50, each.ap)]
-            row = [
-                *size_in,
-                str(each.truths),
-                short_name_of(analysis.run),
-                str(each.hits),
-                *numbers,
-            ]
-            rows.append(row)
-    head = ["px", *(["m"] if pixel is not None else []), "objects", "run", "found"]
-    yield "<h3>By size of the object</h3>"
-    grouped = without_repeats(rows, columns=len(head) - 2)
-    yield table([*head, "recall", "AP50", "AP"], grouped, words=(len(head) - 2,))
-    origin = f"; metres by {pixel.origin}, {pixel.mean_m:g} m per pixel" if pixel else ""
-    yield (
-        '<p class="small">Size is the root of the box area; sizes without objects are left out.'
-        " Found and recall are at the threshold; AP counts detections of another size only where"
-        f" they hit{escape(origin)}.</p>"
-    )
+        for view in views:
+            each = view.sizes[place]
+            row = [*size_in, str(each.truths), short_name_of(view.run), str(each.hits)]
+            rows.append([*row, *(number(value) for value in (each.recall, each.ap50, each.ap))])
+    return rows
 
 
 def _range(low: float, high: float, factor: float) -> str:
@@ -125,41 +135,69 @@ def _range(low: float, high: float, factor: float) -> str:
 
 
 def _classes(section: Section) -> Iterator[str]:
-    truth = section.truth
-    if truth is None:
+    assert section.truth is not None
+    if section.is_mixed:
+        yield from _found_of_classes(section.views(Footing.class_agnostic))
+    views = section.views(Footing.per_class)
+    if not views:
         return
     yield "<h3>By class</h3>"
-    rows = []
-    for index, name in enumerate(truth.part.classes):
-        for analysis in section.analyses:
-            each = analysis.metrics.per_class[index]
-            numbers = (each.ap50, each.ap, each.precision, each.recall, each.f1)
-            row = [name, str(each.truths), short_name_of(analysis.run), str(each.detections)]
-            rows.append([*row, *(number(value) for value in numbers)])
-    head = ["class", "objects", "run", "detections", "AP50", "AP", "precision", "recall", "F1"]
+    head = ["class", "objects", "run", "from score", "detections"]
+    head += ["AP50", "AP", "precision", "recall", "F1"]
+    rows = _class_rows(views, section.truth.part.classes)
     yield table(head, without_repeats(rows, columns=2), words=(0, 2))
-    networks = [each for each in section.analyses if not each.run.is_cfar]
-    for analysis in networks[:1]:
-        if analysis.confusion is not None:
-            yield from _confusion(analysis, truth)
+    for view in views:
+        for doubt in view.metrics.thresholds.doubts().values():
+            yield f'<p class="small">{escape(f"{short_name_of(view.run)}: {doubt}.")}</p>'
+    network = next((each for each in section.analyses if not each.run.is_cfar), None)
+    if network is not None and network.confusion is not None:
+        yield from _confusion(network, section.truth)
+
+
+def _class_rows(views: Sequence[Measured], classes: Sequence[str]) -> list[list[str]]:
+    rows = []
+    for index, name in enumerate(classes):
+        for view in views:
+            each = view.metrics.per_class[index]
+            numbers = (each.ap50, each.ap, each.precision, each.recall, each.f1)
+            row = [name, str(each.truths), short_name_of(view.run)]
+            row += [number(each.threshold), str(each.detections)]
+            rows.append([*row, *(number(value) for value in numbers)])
+    return rows
+
+
+def _found_of_classes(views: Sequence[Measured]) -> Iterator[str]:
+    """Say how many objects of each class are found class-agnostic; precision has no class there."""
+    if not views:
+        return
+    rows = []
+    for name, (_, count) in views[0].found.items():
+        for view in views:
+            hits, _ = view.found[name]
+            recall = number(hits / count if count else None)
+            rows.append([name, str(count), short_name_of(view.run), str(hits), recall])
+    yield "<h3>Objects of each class that are found, class-agnostic</h3>"
+    head = ["class", "objects", "run", "found", "recall"]
+    yield table(head, without_repeats(rows, columns=2), words=(0, 2))
 
 
 def _noticed(section: Section) -> Iterator[str]:
     """Tell loose boxes from what is not seen at all."""
     assert section.truth is not None
     objects = section.truth.objects
-    rows = []
-    for analysis in section.analyses:
-        strict = (analysis.metrics.hits, analysis.metrics.false_alarms)
-        row = [short_name_of(analysis.run)]
-        for hits, false_alarms in (strict, analysis.noticed):
-            recall = number(hits / objects if objects else None)
-            row += [f"{hits:,}", recall, f"{false_alarms:,}"]
-        rows.append(row)
     slight = f"at IoU {SLIGHT_IOU:g}"
     head = ["run", "found", "recall", "false alarms", f"found {slight}", "recall", "false alarms"]
-    yield "<h3>If a slight overlap were enough</h3>"
-    yield table(head, rows, words=(0,))
+    for words, views in _footings(section):
+        rows = []
+        for view in views:
+            strict = (view.metrics.hits, view.metrics.false_alarms)
+            row = [short_name_of(view.run)]
+            for hits, false_alarms in (strict, view.noticed):
+                recall = number(hits / objects if objects else None)
+                row += [f"{hits:,}", recall, f"{false_alarms:,}"]
+            rows.append(row)
+        yield f"<h3>If a slight overlap were enough{words}</h3>"
+        yield table(head, rows, words=(0,))
     yield (
         '<p class="small">At the same thresholds. What is found at the slight overlap alone was'
         " noticed, but its box is loose: a matter of boxes, not of detection.</p>"
@@ -174,19 +212,23 @@ def _confusion(analysis: Analysis, truth: Truth) -> Iterator[str]:
         for name, counts in zip((*names, "no object"), analysis.confusion.tolist(), strict=True)
     ]
     rows[-1][-1] = ""
-    yield f"<h4>What was taken for what: {escape(name_of(analysis.run))}</h4>"
+    yield f"<h4>Confusion matrix: {escape(name_of(analysis.run))}</h4>"
     yield table(["is", *names, "missed"], rows, words=(0,))
-    yield '<p class="small">Rows: what it is; columns: what was found, at the threshold.</p>'
+    yield '<p class="small">Rows: what it is; columns: what was found, at the thresholds.</p>'
 
 
-def _gallery(gallery: Gallery, truth: Truth | None) -> Iterator[str]:
+def _gallery(gallery: Gallery, section: Section) -> Iterator[str]:
+    truth, view = section.truth, gallery.view
     pixel_m = truth.pixel.mean_m if truth is not None and truth.pixel is not None else None
-    yield f"<h3>Pictures: {escape(name_of(gallery.analysis.run))}</h3>"
+    words = f", {view.footing.words}" if section.is_mixed else ""
+    scores = [each.threshold for each in view.metrics.per_class]
+    told = listed(dict(zip((each.name for each in view.metrics.per_class), scores, strict=True)))
+    yield f"<h3>Pictures: {escape(name_of(view.run))}{words}</h3>"
     yield (
         '<p class="small">Boxes: <b class="c-hit">hit</b>, <b class="c-miss">missed object</b>,'
         ' <b class="c-false">false alarm</b>, <b class="c-truth">truth of a hit</b>; at the'
-        f" threshold {number(gallery.analysis.threshold)}. The thick one is what the picture is"
-        " about.</p>"
+        f" {'threshold' if len(set(scores)) == 1 else 'thresholds'} {escape(told)}. The thick one"
+        " is what the picture is about.</p>"
     )
     for kind, crops in gallery.crops.items():
         shown, count = len(crops), gallery.counts[kind]
@@ -205,7 +247,7 @@ def _picture(crop: Crop, pixel_m: float | None) -> str:
         size += f", {crop.case.size_px * pixel_m:.0f} m"
     score = "" if crop.case.score is None else f" {crop.case.score:.2f}"
     file = crop.case.sample["file_name"].rpartition("/")[2]
-    about = f"{crop.case.class_name}{score}, {size}"
+    about = f"{crop.case.class_name}{score}, {size}".strip()
     return (
         f'<figure><svg viewBox="0 0 {side:g} {side:g}" role="img">'
         f"<title>{escape(crop.case.sample['file_name'])}</title>"

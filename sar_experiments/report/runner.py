@@ -9,19 +9,32 @@ from typing import TYPE_CHECKING
 from sar_experiments.config import from_plain
 from sar_experiments.data.radiometry import Radiometry
 from sar_experiments.errors import SarError
-from sar_experiments.report.analysis import FALSE, HIT, MISS, analyse, cases, spread_evenly
-from sar_experiments.report.comparison import Gallery, Section
+from sar_experiments.report.analysis import (
+    FALSE,
+    HIT,
+    MISS,
+    analyse,
+    cases,
+    class_agnostic_numbers,
+    spread_evenly,
+)
+from sar_experiments.report.comparison import Gallery, Section, ranked
 from sar_experiments.report.crops import crops_of
-from sar_experiments.report.numbers import grouped, numbers_of
+from sar_experiments.report.numbers import (
+    Footing,
+    chose_on_test,
+    grouped,
+    have_several_classes,
+    numbers_of,
+)
 from sar_experiments.report.runs import find_runs, told_apart
 from sar_experiments.report.truth import Truth, Truths, pixel_of_cfar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sar_experiments.config import Config
-    from sar_experiments.report.analysis import Analysis
-    from sar_experiments.report.numbers import Setting
+    from sar_experiments.report.analysis import Analysis, Measured
     from sar_experiments.report.runs import Found, Run
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -68,10 +81,10 @@ def report(config: Config, progress: Callable[[int, int], None] | None = None) -
         seen[run.name] = truths.seen(run, truth) if isinstance(truth, Truth) else None
     ordered = sorted(by_data, key=lambda key: -len(by_data[key]))
     sections = [
-        _section(_name(index, len(ordered)), by_data[key], read[key], seen, config)
+        _section(_name(index, len(ordered)), (by_data[key], found.others), read[key], seen, config)
         for index, key in enumerate(ordered)
     ]
-    total = sum(len(_to_look_into(s.settings, config)) for s in sections if s.truth is not None)
+    total = sum(len(_to_look_into(s, config)) for s in sections if s.truth is not None)
     done = itertools.count(1)
 
     def on_run() -> None:
@@ -90,27 +103,61 @@ def _name(index: int, count: int) -> str:
 
 def _section(
     name: str,
-    runs: Sequence[Run],
+    found: tuple[Sequence[Run], Sequence[Run]],
     truth: Truth | str,
     seen: Mapping[str, int | None],
     config: Config,
 ) -> Section:
+    """Return a section of runs that completed; the others tell which seeds their settings lost."""
+    runs, others = found
     metric, part = config.evaluation.metric, config.report.part.value
     known = truth if isinstance(truth, Truth) else None
     if known is not None and known.pixel is None:
         known = replace(known, pixel=pixel_of_cfar(runs))
     prefix = "" if part == "val" else f"{part}/"
     runs = told_apart(runs)
-    values = {run.name: numbers_of(run, known, prefix=prefix) for run in runs}
-    settings = tuple(grouped(runs, values, metric=metric))
+    several = have_several_classes(runs, known)
+    again, notes = _measured_again(runs, known, config) if several else ({}, [])
+    values = {
+        run.name: numbers_of(run, known, prefix=prefix, several=several, again=again.get(run.name))
+        for run in runs
+    }
+    settings = grouped(runs, values, metric=metric, others=others)
+    rankings = ranked(settings, metric=metric, several=several)
     if known is None:
         about = f"{runs[0].name} and {len(runs) - 1} more" if len(runs) > 1 else runs[0].name
         why = f"No curves, sizes and pictures for {about}: {truth}"
-        return Section(name, None, settings, (), (), seen, (why,))
-    notes: tuple[str, ...] = ()
+        return Section(name, None, rankings, (), (), seen, (why,))
     if known.missing:
-        notes = (f"{known.missing} image files are not there: {known.part.images}",)
-    return Section(name, known, settings, (), (), seen, notes)
+        notes.append(f"{known.missing} image files are not there: {known.part.images}")
+    return Section(name, known, rankings, (), (), seen, (*notes, *_outdated(runs, prefix)))
+
+
+def _measured_again(
+    runs: Sequence[Run], truth: Truth | None, config: Config
+) -> tuple[dict[str, dict[str, float | None]], list[str]]:
+    """Return what older versions did not record and a comparison with a CFAR needs, and notes."""
+    part = config.report.part.value
+    recorded = Footing.class_agnostic.of("AP50" if part == "val" else f"{part}/AP50")
+    found, notes = {}, []
+    if truth is not None and not all(run.names_classes for run in runs):
+        for run in (each for each in runs if recorded not in each.result.metrics):
+            try:
+                evaluation = from_plain(run.config, defaults=config).evaluation
+                found[run.name] = class_agnostic_numbers(run, truth, evaluation, part=part)
+            except (SarError, OSError, ValueError) as error:
+                notes.append(f"No class-agnostic numbers for {run.name}: {error}")
+    return found, notes
+
+
+def _outdated(runs: Sequence[Run], prefix: str) -> Iterator[str]:
+    """Name the runs whose precision and recall say more than they can."""
+    named = ", ".join(run.name for run in runs if chose_on_test(run, prefix))
+    if named:
+        yield (
+            "Precision, recall and F1 are left out where an older version chose the threshold on"
+            f" the test split itself; task=evaluate measures them at validation's: {named}"
+        )
 
 
 def _detailed(section: Section, config: Config, on_run: Callable[[], None]) -> Section:
@@ -119,8 +166,8 @@ def _detailed(section: Section, config: Config, on_run: Callable[[], None]) -> S
     if truth is None:
         return section
     analyses = []
-    for run in _to_look_into(section.settings, config):
-        made = _analysis(run, truth, config)
+    for run in _to_look_into(section, config):
+        made = _analysis(run, truth, tuple(section.rankings), config)
         on_run()
         if isinstance(made, str):
             notes.append(made)
@@ -128,8 +175,10 @@ def _detailed(section: Section, config: Config, on_run: Callable[[], None]) -> S
         analyses.append(made)
         notes += [made.doubt] * bool(made.doubt)
     galleries = []
+    section = replace(section, analyses=tuple(analyses))
+    views = section.views(next(iter(section.rankings)))
     for kind in (False, True):
-        best = next((each for each in analyses if each.run.is_cfar is kind), None)
+        best = next((each for each in views if each.run.is_cfar is kind), None)
         if best is not None and config.report.pictures:
             gallery, faults = _gallery(best, truth, config)
             galleries.append(gallery)
@@ -141,36 +190,43 @@ def _detailed(section: Section, config: Config, on_run: Callable[[], None]) -> S
             f"Learnt from images that they are measured on, which flatters them: {flattered}."
         )
     kept = tuple(dict.fromkeys(notes))
-    return replace(section, analyses=tuple(analyses), galleries=tuple(galleries), notes=kept)
+    return replace(section, galleries=tuple(galleries), notes=kept)
 
 
-def _to_look_into(settings: Sequence[Setting], config: Config) -> list[Run]:
-    """Return the best run of the best settings, and of the best CFAR."""
-    count, metric = config.report.runs, config.evaluation.metric
-    with_metric = [each for each in settings if each.spread(metric) is not None]
-    chosen = with_metric[:count]
-    if not any(each.is_cfar for each in chosen):
-        chosen += [each for each in with_metric[count:] if each.is_cfar][:1]
-    if all(each.is_cfar for each in chosen):
-        chosen += [each for each in with_metric[count:] if not each.is_cfar][:1]
+def _to_look_into(section: Section, config: Config) -> list[Run]:
+    """Return the best run of the best settings; of the best network and CFAR on every footing."""
+    metric = config.evaluation.metric
+    rankings = [
+        [each for each in settings if each.spread(footing.of(metric)) is not None]
+        for footing, settings in list(section.rankings.items())[::-1]
+    ]
+    chosen = rankings[0][: config.report.runs]
+    for ranking in rankings:
+        for kind in (True, False):
+            best = next((each for each in ranking if each.is_cfar is kind), None)
+            is_there = any(each.is_cfar is kind for each in chosen) and not section.is_mixed
+            if best is not None and best not in chosen and not is_there:
+                chosen.append(best)
     return [each.best for each in chosen]
 
 
-def _analysis(run: Run, truth: Truth, config: Config) -> Analysis | str:
+def _analysis(
+    run: Run, truth: Truth, footings: Sequence[Footing], config: Config
+) -> Analysis | str:
     try:
         typed = from_plain(run.config, origin=str(run.folder), defaults=config)
         return analyse(
-            run, truth, typed.evaluation,
+            run, truth, typed.evaluation, footings=footings,
             part=config.report.part.value, edges_px=config.report.sizes_px,
         )  # fmt: skip
     except (SarError, OSError, ValueError) as error:
         return f"No curve, sizes and pictures for {run.name}: {error}"
 
 
-def _gallery(analysis: Analysis, truth: Truth, config: Config) -> tuple[Gallery, Sequence[str]]:
+def _gallery(view: Measured, truth: Truth, config: Config) -> tuple[Gallery, Sequence[str]]:
     count = config.report.pictures
-    found = cases(analysis, truth)
-    radiometry = Radiometry.from_config(from_plain(analysis.run.config, defaults=config).radiometry)
+    found = cases(view, truth)
+    radiometry = Radiometry.from_config(from_plain(view.run.config, defaults=config).radiometry)
     wanted = {
         MISS: found[MISS][:count],
         FALSE: found[FALSE][:count],
@@ -178,7 +234,7 @@ def _gallery(analysis: Analysis, truth: Truth, config: Config) -> tuple[Gallery,
     }
     crops, faults = {}, []
     for kind, chosen in wanted.items():
-        crops[kind], broken = crops_of(chosen, analysis, radiometry)
+        crops[kind], broken = crops_of(chosen, view, radiometry)
         faults += [f"No picture: {each}" for each in broken]
     counts = {kind: len(each) for kind, each in found.items()}
-    return Gallery(analysis, crops, counts), faults
+    return Gallery(view, crops, counts), faults

@@ -15,7 +15,8 @@ from sar_experiments import run_folder
 from sar_experiments.config import HASH_EXCLUDES
 from sar_experiments.errors import ConfigError
 from sar_experiments.run_state import RunReader, run_folders
-from sar_experiments.summary import SEED, rows_of
+from sar_experiments.standings import finite
+from sar_experiments.summary import SEED, Row, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -70,6 +71,11 @@ class Run:
         """Tell whether it is the classic detector."""
         model = self.config.get("model")
         return isinstance(model, dict) and model.get("cfar") is not None
+
+    @property
+    def names_classes(self) -> bool:
+        """Whether its detector names classes."""
+        return self.result.names_classes and not self.is_cfar  # older versions do not record it
 
     def repeated(self, trained: Mapping[Path, Run]) -> Run | None:
         """Return the run whose checkpoint it evaluates, with the same result; None for no such.
@@ -128,7 +134,9 @@ def find_runs(source: str | Sequence[str], *, metric: str, stalled_s: float) -> 
     results = {folder: _result(folder) for folder in folders}
     unread = tuple(folder for folder, result in results.items() if result is None)
     known = {folder: result for folder, result in results.items() if result is not None}
-    wanted = {f: r for f, r in known.items() if r.task in MEASURING_TASKS or metric in r.metrics}
+    measuring = {f: r for f, r in known.items() if r.task in MEASURING_TASKS or metric in r.metrics}
+    # Scenes have a truth of their own, not that of the use case.
+    wanted = {folder: r for folder, r in measuring.items() if "scenes" not in r.metrics}
     left_out: dict[str, int] = {}
     for result in (known[folder] for folder in known.keys() - wanted.keys()):
         left_out[result.task] = left_out.get(result.task, 0) + 1
@@ -174,10 +182,15 @@ def _folders(sources: Iterable[str]) -> list[Path]:
 
 def _read(results: Mapping[Path, Result], *, metric: str, stalled_s: float) -> list[Run]:
     names = _names(list(results))
-    rows = rows_of({names[folder]: result for folder, result in results.items()}, metric=metric)
+    rows = rows_of({names[folder]: result for folder, result in results.items()})
+
+    def order(row: Row) -> tuple[bool, float]:
+        value = finite(row.result.metrics.get(metric))
+        return value is None, -(value or 0.0)
+
     folders = {name: folder for folder, name in names.items()}
     runs = []
-    for row in rows:
+    for row in sorted(rows, key=order):
         folder, result = folders[row.job], row.result
         config = read_config_plainly(folder)
         changes = _of_setting(row.changes)
@@ -185,7 +198,7 @@ def _read(results: Mapping[Path, Result], *, metric: str, stalled_s: float) -> l
         if state == "running":
             seen = RunReader(folder, metric=metric, stalled_s=stalled_s).read()
             state = seen[0].state if seen else state
-        setting = _setting(config, result)
+        setting = _setting(_as_asked(config, folder, result), result)
         runs.append(Run(folder, row.job, result, state, config, changes, setting))
     return runs
 
@@ -202,7 +215,7 @@ def told_apart(runs: Sequence[Run]) -> list[Run]:
     changes: dict[str, dict[str, str]] = {}
     for kind in {(run.is_cfar, run.result.task) for run in runs}:
         results = {r.name: r.result for r in runs if (r.is_cfar, r.result.task) == kind}
-        changes |= {row.job: _of_setting(row.changes) for row in rows_of(results, metric="")}
+        changes |= {row.job: _of_setting(row.changes) for row in rows_of(results)}
     return [replace(run, changes=changes[run.name]) for run in runs]
 
 
@@ -212,8 +225,12 @@ def _of_setting(changes: Mapping[str, str]) -> dict[str, str]:
 
 def read_config_plainly(folder: Path) -> Mapping[str, Any]:
     """Return config.yaml as plain values, without the schema: a thousand take seconds."""
+    return _read_yaml(folder / run_folder.CONFIG)
+
+
+def _read_yaml(path: Path) -> Mapping[str, Any]:
     with contextlib.suppress(OSError, yaml.YAMLError, UnicodeDecodeError):
-        text = (folder / run_folder.CONFIG).read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
         content = yaml.load(text, Loader=_LOADER)  # both are safe loaders
         if isinstance(content, dict):
             return content
@@ -232,6 +249,16 @@ def trained_config(run: Run) -> Mapping[str, Any]:
     if not isinstance(weights, str):
         return {}
     return read_config_plainly(Path(weights)) or read_config_plainly(Path(weights).parent)
+
+
+def _as_asked(config: Mapping[str, Any], folder: Path, result: Result) -> Mapping[str, Any]:
+    """Undo what retries for want of memory changed: such a run is still a seed of its setting."""
+    solver = config.get("solver")
+    if result.accumulate_steps is None or not isinstance(solver, dict):
+        return config
+    asked = _read_yaml(folder / ".hydra" / run_folder.CONFIG)
+    steps = (asked.get("solver") or {}).get("accumulate_steps", solver.get("accumulate_steps"))
+    return {**config, "solver": {**solver, "accumulate_steps": steps}}
 
 
 def _setting(config: Mapping[str, Any], result: Result) -> str:

@@ -3,7 +3,7 @@
 STYLE = """
 body{margin:0;background:#fff;color:#1c2126}
 body{font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
-main{max-width:1080px;margin:0 auto;padding:16px;overflow-wrap:anywhere}
+main{max-width:1240px;margin:0 auto;padding:16px;overflow-wrap:anywhere}
 h1{font-size:1.5rem;line-height:1.25;margin:.2em 0}
 h2{font-size:1.3rem;margin:2em 0 .4em;padding-bottom:.2em;border-bottom:2px solid #1c2126}
 h3{font-size:1.1rem;margin:1.8em 0 .4em}
@@ -14,10 +14,10 @@ p,ul{margin:.4em 0}
 .note{background:#fff3d6;border-left:4px solid #e69f00;padding:.4em .7em}
 .wide{overflow-x:auto}
 table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums}
-th,td{padding:.3em .6em;text-align:right;border-bottom:1px solid #dde1e5;white-space:nowrap}
+th,td{padding:.3em .6em;text-align:right;border-bottom:1px solid #dde1e5;overflow-wrap:normal}
 th{background:#f3f5f7;vertical-align:bottom;font-weight:600}
 th.word,td.word{text-align:left}
-td.long{white-space:normal;min-width:24em;max-width:32em;overflow-wrap:anywhere}
+td.long{min-width:24em;max-width:32em;overflow-wrap:anywhere}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:12px}
 .charts figure{margin:0}
 .chart{width:100%;height:auto;display:block}

@@ -64,12 +64,14 @@ class Truth:
         part: The images.
         missing: How many image files are not there.
         pixel: None where nothing tells the size of a pixel.
+        validation: What thresholds are chosen on; None where there is none.
     """
 
     key: str
     part: Dataset
     missing: int
     pixel: PixelSize | None
+    validation: Dataset | None
 
     @cached_property
     def objects(self) -> int:
@@ -137,7 +139,7 @@ class Truths:
         parts = read_parts(config.usecase)
         name = self._config.report.part.value
         if name not in parts:
-            return f"the use case has no {name} part"
+            return f"the use case has no {name} split"
         part = parts[name]
         if config.usecase.ignore_bad_samples:
             part, _ = without_faulty(part, _errors(run.folder))
@@ -147,6 +149,7 @@ class Truths:
             part=part,
             missing=sum(not _is_there(sample) for sample in part.samples),
             pixel=self._pixel(part, config.usecase),
+            validation=part if name == "val" else parts.get("val"),
         )
 
     def _pixel(self, part: Dataset, usecase: UsecaseConfig) -> PixelSize | None:

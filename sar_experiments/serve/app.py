@@ -27,7 +27,7 @@ from sar_experiments.serve.limits import BodyLimit, SafeHeaders
 from sar_experiments.serve.uploads import check_kind, kept_upload, path_below
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
     from typing import Protocol
 
     class Detect(Protocol):
@@ -72,7 +72,7 @@ class Service:
         weights: Checkpoint it was loaded from.
         device: Where it computes.
         classes: Class names.
-        min_score: Lowest score that is returned, in [0, 1].
+        min_scores: Class name -> lowest score that is returned, in [0, 1].
         root: Folder whose files may be asked for by path; None allows none.
         max_megabytes: Largest request.
         max_waiting: Requests that may wait while one is computed; more are turned away.
@@ -83,7 +83,7 @@ class Service:
     weights: str
     device: str
     classes: tuple[str, ...]
-    min_score: float
+    min_scores: Mapping[str, float]
     root: Path | None
     max_megabytes: float
     max_waiting: int
@@ -98,7 +98,8 @@ class Health(BaseModel):
     weights: str
     device: str
     classes: list[str]
-    min_score: float
+    min_score: float = Field(description="lowest score that is returned, of any class")
+    min_scores: dict[str, float] = Field(description="lowest score that is returned, by class")
     by_path: bool = Field(description="whether files of the server may be asked for by path")
     waiting: int = Field(description="requests under way and waiting")
 
@@ -193,7 +194,8 @@ def _add_health(app: FastAPI, service: Service, turns: Turns) -> None:
             weights=service.weights,
             device=service.device,
             classes=list(service.classes),
-            min_score=service.min_score,
+            min_score=min(service.min_scores.values()),
+            min_scores=dict(service.min_scores),
             by_path=service.root is not None,
             waiting=turns.under_way,
         )

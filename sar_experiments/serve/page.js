@@ -32,7 +32,8 @@ async function detect(request, name) {
     await show(content);
     const seconds = ((performance.now() - began) / 1000).toFixed(1);
     $("say").dataset.done = name;
-    say(`${name}: ${content.image.width} × ${content.image.height} px, ${content.features.length} candidates, ${seconds} s`);
+    if (content.warning) say(content.warning, true);
+    else say(`${name}: ${content.image.width} × ${content.image.height} px, ${content.features.length} candidates, ${seconds} s`);
   } catch (error) {
     say(`${name}: ${error.message}`, true);
   }

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 from tqdm import tqdm
 
 from sar_experiments import run_folder, supervisor
-from sar_experiments.config import Config, Runtime, processes, read_config
+from sar_experiments.config import Config, Runtime, measures_scenes, processes, read_config
 from sar_experiments.errors import ConfigError
 from sar_experiments.tasks.ending import Ending, attempt, record, tracebacks
 from sar_experiments.tasks.interruption import Interruption
@@ -53,13 +53,15 @@ def run_task(config: Config, folder: Path, interruption: Interruption) -> int:
     """Run the task in this process and return its exit code."""
     if _needs_torch(config):
         importlib.import_module("sar_experiments.tasks.device").prepare_device(config)
-    task = importlib.import_module(f"sar_experiments.tasks.{config.task.name}")
+    name = "scene_evaluation" if measures_scenes(config) else config.task.name
+    task = importlib.import_module(f"sar_experiments.tasks.{name}")
     return int(task.run(config, folder, interruption))
 
 
 def _needs_torch(config: Config) -> bool:
     """Tell whether PyTorch is used: loading it costs seconds and 600 MB."""
-    is_classic = config.model.cfar is not None and config.task.name in ("predict", "serve")
+    on_scenes = config.task.name in ("predict", "serve") or measures_scenes(config)
+    is_classic = config.model.cfar is not None and on_scenes
     reads_files = config.task.name == "report"
     return config.runtime is Runtime.torch and not is_classic and not reads_files
 

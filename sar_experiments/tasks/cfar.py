@@ -11,7 +11,7 @@ import numpy as np
 
 from sar_experiments.cfar.detect import Cfar, windows_px
 from sar_experiments.cores import usable_cores
-from sar_experiments.data.images import read_image, read_nodata
+from sar_experiments.data.images import read_pixels
 from sar_experiments.data.radiometry import Radiometry
 from sar_experiments.errors import ConfigError, DatasetError
 from sar_experiments.tasks.progress import progress_bar
@@ -91,10 +91,9 @@ def detect_part(config: Config, part: Dataset) -> dict[int, Detections]:
 
 
 def _detect(cfar: Cfar, path: Path) -> Detections:
-    pixels = read_image(path)
-    valid = cfar.radiometry.valid(pixels, nodata=read_nodata(path))
+    pixels, valid = read_pixels(path, nodata=cfar.radiometry.nodata)
     try:
-        return cfar.find(pixels, np.asarray(valid.all(axis=2)))
+        return cfar.find(pixels, valid)
     except DatasetError as error:
         msg = f"{path}: {error}"
         raise DatasetError(msg) from error

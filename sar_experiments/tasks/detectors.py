@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import importlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sar_experiments import run_folder
 from sar_experiments.config import to_plain
-from sar_experiments.errors import SceneError
+from sar_experiments.errors import CheckpointError, ConfigError, SceneError
 from sar_experiments.tasks.units import check_units
+from sar_experiments.thresholds import DEFAULT_SCORE, UNKNOWN, Thresholds, listed, of_run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from sar_experiments.config import Config, RadiometryConfig
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_MIN_SCORE = 0.5
 BRIGHT = "bright"
 """Class of what a CFAR finds where the use case names none."""
 
@@ -37,20 +38,20 @@ class Choice:
         classes: What it finds.
         channels: Bands that it takes; None takes any number.
         nodata: What its radiometry calls no data.
-        min_score: Below it detections are dropped.
+        min_scores: Class name -> score below which its detections are dropped.
         identity: Names it and its version.
         native_px: Tile size that suits it; None where nothing tells.
-        grid_px: On which tiles had better begin; see ``plan_tiles``.
+        lengths_px: How many of the objects that it learnt from are so long; None likewise.
     """
 
     detector_for: DetectorFactory
     classes: tuple[str, ...]
     channels: int | None
     nodata: float | None
-    min_score: float
+    min_scores: Mapping[str, float]
     identity: str
     native_px: int | None = None
-    grid_px: int = 1
+    lengths_px: Sequence[Sequence[int]] | None = None
 
 
 def choose_detector(config: Config, folder: Path) -> Choice:
@@ -124,28 +125,76 @@ def scale_of(config: Config, chip_px: int | None) -> float:
     return scale
 
 
-def min_score_of(config: Config, best: float | None) -> float:
-    """Return the score below which detections are dropped.
+def min_scores_of(
+    config: Config, stored: Thresholds | None, classes: Sequence[str]
+) -> dict[str, float]:
+    """Return the score of each class below which detections are dropped, and say them.
 
     Args:
-        config: Of the prediction.
-        best: The run's score of the best F1; None if unknown.
+        config: Of the prediction; what it sets counts more than what is stored.
+        stored: The run's thresholds; None if unknown.
+        classes: Of the detector.
+
+    Raises:
+        ConfigError: ``predict.min_score`` names a class that the detector does not know.
     """
-    if config.predict.min_score is not None:
-        return config.predict.min_score
-    if best is None:
-        logger.info(
-            "min_score: %g, as no run tells its best; set predict.min_score", DEFAULT_MIN_SCORE
+    asked = asked_scores(config.predict.min_score, classes)
+    own = stored or Thresholds.alike(classes, DEFAULT_SCORE, UNKNOWN)
+    scores = {**own.scores, **asked}
+    if len(asked) == len(classes):
+        logger.info("min_score: %s (predict.min_score)", listed(scores))
+        return scores
+    also = f"; {', '.join(asked)} by predict.min_score" if asked else ""
+    logger.info("min_score: %s (%s%s)", listed(scores), own.origin, also)
+    for name, doubt in own.doubts().items():
+        if name not in asked:
+            logger.warning("%s; predict.min_score={%s: …} sets another", doubt, name)
+    return scores
+
+
+def asked_scores(
+    min_score: float | Mapping[str, float] | None, classes: Sequence[str]
+) -> dict[str, float]:
+    """Return the scores that ``predict.min_score`` sets, by class.
+
+    Raises:
+        ConfigError: It names a class that is not there.
+    """
+    if min_score is None:
+        return {}
+    if not isinstance(min_score, Mapping):
+        return dict.fromkeys(classes, float(min_score))
+    by_name = {str(name): score for name, score in min_score.items()}  # 1 may be a class
+    unknown = [name for name in by_name if name not in classes]
+    if unknown:
+        msg = (
+            f"predict.min_score names {', '.join(unknown)}, which the detector does not know;"
+            f" its classes are {', '.join(classes)}"
         )
-        return DEFAULT_MIN_SCORE
-    logger.info("min_score: %.3f, best F1 on the run's validation part", best)
-    return best
+        raise ConfigError(msg)
+    return {name: float(score) for name, score in by_name.items()}
 
 
-def best_score(checkpoint: Path) -> float | None:
-    """Return the score of the best F1 that the run of a checkpoint recorded."""
-    result = run_folder.read_result(checkpoint.parent)
-    return result.metrics.get("threshold") if result is not None else None
+def stored_thresholds(
+    kept: Mapping[str, Any] | None, checkpoint: Path, classes: Sequence[str]
+) -> Thresholds | None:
+    """Return the thresholds that belong to a checkpoint; None where nothing tells them.
+
+    Args:
+        kept: What the checkpoint itself holds; older ones hold nothing, and their run is asked.
+        checkpoint: The file.
+        classes: Of the network.
+
+    Raises:
+        CheckpointError: They are broken.
+    """
+    try:
+        if kept is not None:
+            return Thresholds.from_plain(kept, classes)
+        return of_run(checkpoint.parent, classes)
+    except ValueError as error:
+        msg = f"{checkpoint}: {error}"
+        raise CheckpointError(msg) from error
 
 
 def _cfar(config: Config) -> Choice:
@@ -157,7 +206,7 @@ def _cfar(config: Config) -> Choice:
 
     def detector_for(header: SceneHeader) -> TileDetector:
         _check_bands(header, config.radiometry.channels, "the CFAR")
-        check_units(header, config.radiometry, "the CFAR")
+        check_units(header, config.radiometry, "the CFAR", is_encoded=False)
         return make_cfar(config, classes, header.files, pixel_m=header.pixel_m)
 
     return Choice(
@@ -165,6 +214,7 @@ def _cfar(config: Config) -> Choice:
         classes,
         config.radiometry.channels,
         config.radiometry.nodata,
-        config.predict.min_score or 0.0,  # an object has at least 0.5
+        # What exceeds the false-alarm rate is an object, and has at least 0.5.
+        {**dict.fromkeys(classes, 0.0), **asked_scores(config.predict.min_score, classes)},
         f"{settings}",
     )

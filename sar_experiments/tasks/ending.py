@@ -41,7 +41,7 @@ def attempt(work: Callable[[], Ending]) -> Ending:
         details = {"step": error.step, "losses": error.losses, "files": error.files}
         return Ending(FAILED, {"status": "diverged", "why": str(error), "details": details})
     except KeyboardInterrupt:
-        why = "interrupted; the same command with the same output= goes on"
+        why = "interrupted; output= with the folder of this run resumes it"
         return Ending(INTERRUPTED, {"status": "interrupted", "why": why})
     except Exception as error:  # noqa: BLE001 - outermost: whatever it is, it is recorded
         tracebacks.exception("the task failed")

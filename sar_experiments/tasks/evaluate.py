@@ -13,6 +13,7 @@ from sar_experiments.config import Config, to_yaml
 from sar_experiments.exit_codes import DONE
 from sar_experiments.model import build, weights
 from sar_experiments.tasks.cfar import detect_part
+from sar_experiments.tasks.detectors import stored_thresholds
 from sar_experiments.tasks.measuring import measure_parts, record_parts
 from sar_experiments.tasks.parts import load_parts, usable_parts
 from sar_experiments.tasks.trained import as_trained, overrides_of
@@ -40,12 +41,19 @@ def run(config: Config, folder: Path, _interruption: Interruption) -> int:
     model = build.build_model(cfg)
     weights.load_exactly(model, path)
     logger.info("model: %s, %s, step %d", config.model.name, path, about.step)
-    measure_parts(config, folder, model, parts)
+    thresholds = stored_thresholds(about.thresholds, path, about.classes)
+    logger.info(
+        "thresholds: %s",
+        "chosen on this validation split, as the checkpoint has none"
+        if thresholds is None
+        else thresholds.described(),
+    )
+    measure_parts(config, folder, model, parts, thresholds)
     return DONE
 
 
 def _measure_cfar(config: Config, folder: Path) -> int:
     """Measure a CFAR, which has no checkpoint: radiometry and classes are the command's."""
     parts = ranks.from_first(lambda: usable_parts(config, load_parts(config, folder), folder))
-    record_parts(config, folder, parts, lambda part: detect_part(config, part))
+    record_parts(config, folder, parts, lambda part: detect_part(config, part), names_classes=False)
     return DONE

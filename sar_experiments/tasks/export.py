@@ -20,7 +20,7 @@ from sar_experiments.exit_codes import DONE, FAILED
 from sar_experiments.export import agreement, onnx_file
 from sar_experiments.export.session import OnnxAbout, OnnxDetector, open_onnx
 from sar_experiments.model import build, weights
-from sar_experiments.tasks.detectors import best_score
+from sar_experiments.tasks.detectors import stored_thresholds
 from sar_experiments.tasks.measuring import sar_mapper, spread
 from sar_experiments.tasks.trained import as_trained, overrides_of
 
@@ -83,7 +83,8 @@ def _about(config: Config, about: weights.About, checkpoint: Path) -> OnnxAbout:
         step=about.step,
         checkpoint=checkpoint.name,
         chip_px=about.chip_px,
-        min_score=best_score(checkpoint),
+        lengths_px=about.lengths_px,
+        thresholds=stored_thresholds(about.thresholds, checkpoint, about.classes),
         versions=run_folder.versions(),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,18 @@ from sar_experiments.data.loader import eval_loader
 from sar_experiments.data.mapper import SarMapper
 from sar_experiments.data.radiometry import Radiometry
 from sar_experiments.detections import Detections
-from sar_experiments.evaluate.metrics import Metrics, coco_results, flat, measure, metrics_table
+from sar_experiments.evaluate.metrics import (
+    Metrics,
+    coco_results,
+    flat,
+    measure,
+    measure_any_class,
+    metrics_table,
+)
 from sar_experiments.evaluate.pictures import proposals_on_truth, truth_beside_detections
 from sar_experiments.evaluate.runner import detect, mean_losses, proposals
 from sar_experiments.tasks.parts import workers
+from sar_experiments.thresholds import Thresholds, unmeasured
 from sar_experiments.train.board import ScoredCurve, write_curves
 from sar_experiments.train.hooks import StopTraining
 
@@ -40,9 +49,22 @@ PROPOSALS = 40
 
 
 def validation(
-    config: Config, part: Dataset, folder: Path, interruption: Interruption
+    config: Config,
+    part: Dataset,
+    folder: Path,
+    interruption: Interruption,
+    *,
+    on_thresholds: Callable[[Thresholds], None] = lambda _: None,
 ) -> Callable[[torch.nn.Module], dict[str, float | None]]:
-    """Return what the training loop calls to evaluate: numbers, curves, pictures and losses."""
+    """Return what the training loop calls to evaluate: numbers, curves, pictures and losses.
+
+    Args:
+        config: Of the run.
+        part: What is measured on.
+        folder: Run folder.
+        interruption: Ends an evaluation early.
+        on_thresholds: Called on rank 0 with those chosen, before a checkpoint is written.
+    """
     pictured = spread([s for s in part.samples if s["annotations"]], config.evaluation.pictures)
 
     def validate(model: torch.nn.Module) -> dict[str, float | None]:
@@ -50,13 +72,15 @@ def validation(
 
         def measured() -> dict[str, float | None]:
             metrics = measured_on(config, part, detections)
+            on_thresholds(metrics.thresholds)
             when = f"{part.name} after step {get_event_storage().iter + 1}"
             images = f"{len(part.samples)} images"
-            logger.info("%s, %s:\n%s", when, images, metrics_table(metrics, part.classes))
+            logger.info("%s, %s:\n%s", when, images, metrics_table(metrics))
             _show_curves(part, metrics, folder)
             _show_pictures(config, part, pictured, metrics, detections)
             _show_proposals(config, model, pictured)
-            return {**flat(metrics), **_losses(config, model, part)}
+            scores = metrics.thresholds.as_metrics()
+            return {**flat(metrics), **scores, **_losses(config, model, part)}
 
         # What is decided by these numbers must be decided alike on every rank.
         return ranks.from_first(measured)
@@ -92,7 +116,7 @@ def _show_pictures(
             sample,
             detections.get(sample["image_id"], NOTHING),
             classes=part.classes,
-            min_score=metrics.values["threshold"] or 0.5,
+            min_score=metrics.thresholds.least,
             match_iou=config.evaluation.match_iou,
         )
         title = f"val/{Path(sample['file_name']).name}: truth, found"
@@ -170,8 +194,13 @@ def found_in(
     return detections
 
 
-def measured_on(config: Config, part: Dataset, detections: dict[int, Detections]) -> Metrics:
-    """Compare what was found in a part with its truth."""
+def measured_on(
+    config: Config,
+    part: Dataset,
+    detections: dict[int, Detections],
+    thresholds: Thresholds | None = None,
+) -> Metrics:
+    """Compare what was found in a part with its truth; see ``measure`` on the thresholds."""
     evaluation = config.evaluation
     return measure(
         part.samples,
@@ -179,14 +208,23 @@ def measured_on(config: Config, part: Dataset, detections: dict[int, Detections]
         part.classes,
         max_detections=evaluation.max_detections,
         match_iou=evaluation.match_iou,
+        thresholds=thresholds,
     )
 
 
 def measure_parts(
-    config: Config, folder: Path, model: torch.nn.Module, parts: dict[str, Dataset]
+    config: Config,
+    folder: Path,
+    model: torch.nn.Module,
+    parts: dict[str, Dataset],
+    thresholds: Thresholds | None = None,
 ) -> dict[str, float | None]:
     """Measure a model on validation and test; as ``record_parts``."""
-    return record_parts(config, folder, parts, lambda part: found_in(config, model, part))
+
+    def find(part: Dataset) -> dict[int, Detections]:
+        return found_in(config, model, part)
+
+    return record_parts(config, folder, parts, find, thresholds)
 
 
 def record_parts(
@@ -194,6 +232,9 @@ def record_parts(
     folder: Path,
     parts: dict[str, Dataset],
     find: Callable[[Dataset], dict[int, Detections]],
+    thresholds: Thresholds | None = None,
+    *,
+    names_classes: bool = True,
 ) -> dict[str, float | None]:
     """Measure validation and test, write detections.json, show the tables, record the numbers.
 
@@ -202,6 +243,10 @@ def record_parts(
         folder: Run folder.
         parts: Of the use case.
         find: Part -> image id -> detections, whatever makes them.
+        thresholds: Scores from which detections count; None chooses them on validation, never on
+            test, and takes the default where nothing can be chosen on.
+        names_classes: Whether the detector names classes; else it is measured class-agnostic where
+            the splits have several.
 
     Returns:
         The numbers; on rank 0, which alone records and shows them, else none.
@@ -210,23 +255,62 @@ def record_parts(
     for name in ("val", "test"):
         if name not in parts:
             continue
-        detections = find(parts[name])
+        part, detections = parts[name], find(parts[name])
         if not comm.is_main_process():
             continue
-        metrics = measured_on(config, parts[name], detections)
         file = run_folder.DETECTIONS if name == "val" else f"{name}_{run_folder.DETECTIONS}"
         run_folder.write_json(folder / file, coco_results(detections, None))
+        if thresholds is None and name == "test":
+            thresholds = unmeasured(part.classes)
+        several = len(part.classes) > 1
+        if several and name == "val" and thresholds is not None and thresholds.any_class is None:
+            thresholds = _with_any_class(config, part, detections, thresholds)
+        measured = measured_on if names_classes or not several else _class_agnostic
+        metrics = measured(config, part, detections, thresholds)
+        thresholds = metrics.thresholds
         prefix = "" if name == "val" else f"{name}/"
         found |= {f"{prefix}{key}": value for key, value in flat(metrics).items()}
-        logger.info(
-            "%s, %d images:\n%s",
-            name,
-            len(parts[name].samples),
-            metrics_table(metrics, parts[name].classes),
-        )
-    if comm.is_main_process():
-        run_folder.update_result(folder, status="completed", metrics=found)
+        logger.info("%s, %d images:\n%s", name, len(part.samples), metrics_table(metrics))
+    if thresholds is not None and comm.is_main_process():
+        found |= thresholds.as_metrics()
+        _record(folder, found, thresholds, names_classes=names_classes)
     return found
+
+
+def _record(
+    folder: Path,
+    found: dict[str, float | None],
+    thresholds: Thresholds,
+    *,
+    names_classes: bool,
+) -> None:
+    run_folder.write_json(folder / run_folder.THRESHOLDS, thresholds.to_plain())
+    run_folder.update_result(folder, status="completed", metrics=found, names_classes=names_classes)
+    for doubt in thresholds.doubts().values():
+        logger.warning("%s", doubt)
+
+
+def _class_agnostic(
+    config: Config,
+    part: Dataset,
+    detections: dict[int, Detections],
+    thresholds: Thresholds | None,
+) -> Metrics:
+    return measure_any_class(
+        part.samples,
+        detections,
+        max_detections=config.evaluation.max_detections,
+        match_iou=config.evaluation.match_iou,
+        thresholds=thresholds,
+    )
+
+
+def _with_any_class(
+    config: Config, part: Dataset, detections: dict[int, Detections], thresholds: Thresholds
+) -> Thresholds:
+    """Add what an older version did not choose, chosen on validation."""
+    chosen = _class_agnostic(config, part, detections, None).thresholds
+    return replace(thresholds, any_class=chosen.any_class)
 
 
 def sar_mapper(

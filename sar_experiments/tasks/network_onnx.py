@@ -12,7 +12,7 @@ from sar_experiments.config import to_yaml
 from sar_experiments.data.radiometry import Radiometry, describe_difference
 from sar_experiments.errors import ConfigError
 from sar_experiments.export.session import open_onnx
-from sar_experiments.tasks.detectors import Choice, min_score_of, same_detector, scale_of
+from sar_experiments.tasks.detectors import Choice, min_scores_of, same_detector, scale_of
 from sar_experiments.tasks.trained import as_trained, overrides_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def choose(config: Config, folder: Path) -> Choice:
         about.classes,
         config.radiometry.channels,
         config.radiometry.nodata,
-        min_score_of(config, about.min_score),
+        min_scores_of(config, about.thresholds, about.classes),
         f"{path} {status.st_size} {status.st_mtime_ns} {detector.scale}",
         native_px=about.chip_px,
+        lengths_px=about.lengths_px,
     )

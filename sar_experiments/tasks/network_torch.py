@@ -15,10 +15,10 @@ from sar_experiments.model.inference import for_inference
 from sar_experiments.predict.network import NetworkDetector
 from sar_experiments.tasks.detectors import (
     Choice,
-    best_score,
-    min_score_of,
+    min_scores_of,
     same_detector,
     scale_of,
+    stored_thresholds,
 )
 from sar_experiments.tasks.device import autocast_dtype
 from sar_experiments.tasks.trained import as_trained, overrides_of
@@ -54,10 +54,12 @@ def choose(config: Config, folder: Path) -> Choice:
         about.classes,
         config.radiometry.channels,
         config.radiometry.nodata,
-        min_score_of(config, best_score(path)),
+        min_scores_of(
+            config, stored_thresholds(about.thresholds, path, about.classes), about.classes
+        ),
         f"{path} {status.st_size} {status.st_mtime_ns} {settings}",
         native_px=about.chip_px,
-        grid_px=detector.grid_px,
+        lengths_px=about.lengths_px,
     )
 
 

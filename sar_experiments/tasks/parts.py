@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 CHECK_TABLE = "check.txt"
 """The data check for people, as the console of task=check shows it."""
-CHECK_CACHE = ".check_cache.sqlite"
+CHECK_CACHE = "check.sqlite"
 """Beside the run folders, so that the runs of a sweep decode the data once."""
 
 
@@ -83,7 +83,7 @@ def checked(config: Config, parts: dict[str, Dataset], folder: Path) -> Report:
         min_size_px=config.augment.min_size_test,
         max_size_px=config.augment.max_size_test,
         workers=usable_cores(),
-        cache=folder.parent / CHECK_CACHE,
+        cache=run_folder.cache_folder() / CHECK_CACHE,
     )
     start = time.monotonic()
     with progress_bar("check", unit="image") as show:

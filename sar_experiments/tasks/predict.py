@@ -7,20 +7,29 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from sar_experiments import run_folder
+from sar_experiments.data.object_lengths import say_too_long
 from sar_experiments.errors import SarError, SceneError
 from sar_experiments.exit_codes import DONE, INTERRUPTED
 from sar_experiments.predict.outputs import write_outputs
 from sar_experiments.predict.pictures import write_pictures
-from sar_experiments.predict.runner import SceneFailure, ScenePrediction, predict, with_tile_sizes
+from sar_experiments.predict.runner import (
+    SceneFailure,
+    ScenePrediction,
+    predict,
+    why_unseen,
+    with_tile_sizes,
+)
 from sar_experiments.predict.sources import find_scenes
 from sar_experiments.tasks.detectors import choose_detector
 from sar_experiments.tasks.progress import counted, progress_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from sar_experiments.config import Config
+    from sar_experiments.config import Config, PredictConfig
+    from sar_experiments.predict.sources import SceneFiles
+    from sar_experiments.tasks.detectors import Choice
     from sar_experiments.tasks.interruption import Interruption
 
 logger = logging.getLogger(__name__)
@@ -35,6 +44,7 @@ def run(config: Config, folder: Path, interruption: Interruption) -> int:
         config.source, polarisations=config.predict.polarisations, channels=choice.channels
     )
     settings = with_tile_sizes(config.predict, choice.native_px)
+    say_too_long(choice.lengths_px, settings)
     logger.info(
         "scenes: %d; tiles of %d px, overlap %d px, %d at once",
         len(scenes),
@@ -42,31 +52,10 @@ def run(config: Config, folder: Path, interruption: Interruption) -> int:
         settings.overlap_px,
         settings.batch_size,
     )
-    done: list[ScenePrediction] = []
-    failed: list[SceneFailure] = []
-    interruption.can_wait = True
-    with progress_bar("predict", unit="tile") as show:
-        for each in predict(
-            scenes,
-            choice.detector_for,
-            settings,
-            min_score=choice.min_score,
-            nodata=choice.nodata,
-            log=folder / run_folder.TILE_LOG,
-            identity=choice.identity,
-            grid_px=choice.grid_px,
-            on_tiles=show,
-            is_interrupted=lambda: interruption.requested,
-        ):
-            if isinstance(each, SceneFailure):
-                failed.append(each)
-                if len(scenes) > 1:  # of a single one the end tells
-                    logger.warning("%s: %s", each.name, each.why)
-                continue
-            done.append(each)
-            _draw(config, folder, each, choice.nodata)
-            if len(scenes) <= _SHOWN:
-                _say(each)
+    done, failed = predict_scenes(
+        config, folder, choice, interruption, scenes, settings,
+        on_scene=lambda each: _show(config, folder, each, choice.nodata, count=len(scenes)),
+    )  # fmt: skip
     if len(done) + len(failed) < len(scenes):
         why = (
             f"interrupted after {len(done)} of {len(scenes)} scenes;"
@@ -80,6 +69,66 @@ def run(config: Config, folder: Path, interruption: Interruption) -> int:
     # Only now: whatever ends the writing, or scenes that failed, leave it to be gone on from.
     (folder / run_folder.TILE_LOG).unlink(missing_ok=True)
     return code
+
+
+def predict_scenes(  # noqa: PLR0913 - what is read, by what, how, and who is told
+    config: Config,
+    folder: Path,
+    choice: Choice,
+    interruption: Interruption,
+    scenes: Sequence[SceneFiles],
+    settings: PredictConfig,
+    *,
+    lowest_score: float | None = None,
+    on_scene: Callable[[ScenePrediction], None] = lambda _: None,
+) -> tuple[list[ScenePrediction], list[SceneFailure]]:
+    """Return what was found in all scenes, and those that failed; fewer if interrupted.
+
+    Args:
+        config: Of the run.
+        folder: Run folder, where the tiles that are done are written down.
+        choice: The detector.
+        interruption: Ends it early.
+        scenes: What is read.
+        settings: Of the prediction, tile sizes included.
+        lowest_score: See ``predict``.
+        on_scene: Called after each scene that was finished.
+    """
+    interruption.can_wait = True
+    done: list[ScenePrediction] = []
+    failed: list[SceneFailure] = []
+    with progress_bar(config.task.name, unit="tile") as show:
+        for each in predict(
+            scenes,
+            choice.detector_for,
+            settings,
+            min_score=choice.min_scores,
+            lowest_score=lowest_score,
+            nodata=choice.nodata,
+            log=folder / run_folder.TILE_LOG,
+            identity=choice.identity,
+            on_tiles=show,
+            is_interrupted=lambda: interruption.requested,
+        ):
+            if isinstance(each, SceneFailure):
+                failed.append(each)
+                if len(scenes) > 1:  # of a single one the end tells
+                    logger.warning("%s: %s", each.name, each.why)
+                continue
+            done.append(each)
+            unseen = why_unseen(each, nodata=choice.nodata)
+            if unseen is not None:
+                logger.warning("%s", unseen)
+            on_scene(each)
+    return done, failed
+
+
+def _show(
+    config: Config, folder: Path, prediction: ScenePrediction, nodata: float | None, *, count: int
+) -> None:
+    _draw(config, folder, prediction, nodata)
+    if count <= _SHOWN:
+        _say(prediction)
 
 
 def _draw(config: Config, folder: Path, prediction: ScenePrediction, nodata: float | None) -> None:
@@ -120,10 +169,11 @@ def _write(
 
 
 def _counts(done: Sequence[ScenePrediction]) -> dict[str, float | None]:
-    counts: Counter[str] = Counter({"objects": 0, "filtered": 0})
+    counts: Counter[str] = Counter({"objects": 0, "filtered": 0, "scenes_unseen": 0})
     for each in done:
         counts["objects"] += len(each.objects)
         counts["filtered"] += len(each.filtered)
+        counts["scenes_unseen"] += not each.tiles.seen
         counts["tiles"] += each.tiles.seen
         counts["tiles_no_data"] += each.tiles.no_data
         counts["tiles_hidden"] += each.tiles.hidden

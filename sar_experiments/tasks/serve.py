@@ -14,11 +14,12 @@ import cv2
 
 from sar_experiments import run_folder
 from sar_experiments.config import read_config
+from sar_experiments.data.object_lengths import say_too_long
 from sar_experiments.errors import ConfigError, HardwareError, SarError, SceneError
 from sar_experiments.exit_codes import DONE
 from sar_experiments.predict.outputs import as_geojson
 from sar_experiments.predict.pictures import gray_overview
-from sar_experiments.predict.runner import SceneFailure, predict, with_tile_sizes
+from sar_experiments.predict.runner import SceneFailure, predict, why_unseen, with_tile_sizes
 from sar_experiments.predict.scene import Scene
 from sar_experiments.predict.sources import SceneFiles
 from sar_experiments.tasks.detectors import Choice, choose_detector
@@ -41,7 +42,8 @@ def run(config: Config, folder: Path, interruption: Interruption) -> int:
     listener = _listener(config.serve)
     choice = choose_detector(config, folder)
     config = read_config(folder / run_folder.CONFIG)  # with the model that the weights are of
-    with_tile_sizes(config.predict, choice.native_px)  # refuses an overlap that does not fit
+    # Refuses an overlap that does not fit.
+    say_too_long(choice.lengths_px, with_tile_sizes(config.predict, choice.native_px))
     app = app_module.create_app(Finder(config, choice), _service(app_module, config, choice))
     server = uvicorn.Server(
         uvicorn.Config(
@@ -53,6 +55,7 @@ def run(config: Config, folder: Path, interruption: Interruption) -> int:
     )
     interruption.can_wait = True  # uvicorn sees the signal and ends
     host, port = listener.getsockname()[:2]
+    listener.listen()  # who reads the address may call at once, and waits for uvicorn's start
     where = f"[{host}]" if ":" in host else host
     logger.info("serving on http://%s:%d, documentation under /docs; Ctrl-C ends it", where, port)
     if host in _EVERYWHERE:
@@ -95,10 +98,9 @@ class Finder:
             [source],
             self.choice.detector_for,
             settings,
-            min_score=self.choice.min_score,
+            min_score=self.choice.min_scores,
             nodata=self.choice.nodata,
             native_px=self.choice.native_px,
-            grid_px=self.choice.grid_px,
         )
         result = next(iter(scenes))
         if isinstance(result, SceneFailure):
@@ -112,6 +114,9 @@ class Finder:
             "classes": list(result.classes),
             "filtered": len(result.filtered),
         }
+        unseen = why_unseen(result, nodata=self.choice.nodata)
+        if unseen is not None:
+            collection["warning"] = unseen.replace(str(file), name)
         if picture is not None:
             collection["overview"] = picture
         return collection
@@ -186,7 +191,7 @@ def _service(app_module: Any, config: Config, choice: Choice) -> Any:  # noqa: A
         weights=str(config.weights),
         device=config.hardware.device.name,
         classes=choice.classes,
-        min_score=choice.min_score,
+        min_scores=choice.min_scores,
         root=None if serve.root is None else Path(serve.root),
         max_megabytes=serve.max_megabytes,
         max_waiting=serve.max_waiting,

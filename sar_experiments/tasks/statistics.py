@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sar_experiments import run_folder
 from sar_experiments.config import Config, RadiometryConfig, from_plain, to_yaml
 from sar_experiments.data.radiometry import Radiometry, describe_difference
-from sar_experiments.errors import CheckpointError, DatasetError
+from sar_experiments.errors import DatasetError
 from sar_experiments.model import weights
 from sar_experiments.tasks.trained import with_radiometry
 
@@ -66,9 +66,8 @@ def name_other_radiometry(config: Config) -> None:
     """
     if config.model.weights in ("zoo", "none"):
         return
-    try:
-        about = weights.read_about(run_folder.resolve_weights(Path(config.model.weights)))
-    except CheckpointError:  # of another package
+    about = weights.find_about(run_folder.resolve_weights(Path(config.model.weights)))
+    if about is None:  # of another package
         return
     earlier, now = (
         replace(Radiometry.from_config(each.radiometry), mean=(), std=())

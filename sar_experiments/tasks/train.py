@@ -20,12 +20,14 @@ from sar_experiments.config import (
 )
 from sar_experiments.data import parts as data_parts
 from sar_experiments.data.loader import class_frequencies, repeat_factors, train_loader
+from sar_experiments.data.object_lengths import lengths_of
 from sar_experiments.exit_codes import DONE, INTERRUPTED
 from sar_experiments.model import build, weights
 from sar_experiments.pruning import Pruning, is_of_sweep
 from sar_experiments.tasks.device import autocast_dtype
 from sar_experiments.tasks.measuring import measure_parts, sar_mapper, validation
 from sar_experiments.tasks.parts import CHECK_TABLE, load_parts, usable_parts, workers
+from sar_experiments.tasks.pretrained import with_layout_of_weights
 from sar_experiments.tasks.statistics import name_other_radiometry, with_statistics
 from sar_experiments.train.board import write_hparams, write_texts
 from sar_experiments.train.loop import Learner, Outcome, Plan, train
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from sar_experiments.data.annotations import Dataset
     from sar_experiments.tasks.interruption import Interruption
+    from sar_experiments.thresholds import Thresholds
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +48,7 @@ def run(config: Config, folder: Path, interruption: Interruption) -> int:
     """Train, then evaluate the best checkpoint."""
     # Before the data is looked over, which takes minutes where there is much of it.
     ranks.from_first(lambda: weights.fetch_pretrained(config.model.weights, base=config.model.base))
+    config = ranks.from_first(lambda: with_layout_of_weights(config, folder))
     parts = ranks.from_first(lambda: usable_parts(config, load_parts(config, folder), folder))
     config = ranks.from_first(lambda: with_statistics(config, folder))
     spec = build.ModelSpec(config.model.base, config.d2, parts["train"].classes)
@@ -53,7 +57,12 @@ def run(config: Config, folder: Path, interruption: Interruption) -> int:
     example = sar_mapper(config)(parts["val"].samples[0])
     learner, checkpointer = _learner(config, spec, cfg, folder, example=example)
     checkpointer.about["chip_px"] = chip_px(parts["train"])
-    validate = validation(config, parts["val"], folder, interruption)
+    checkpointer.about["lengths_px"] = lengths_of(parts["train"])
+
+    def keep(thresholds: Thresholds) -> None:
+        checkpointer.about["thresholds"] = thresholds.to_plain()
+
+    validate = validation(config, parts["val"], folder, interruption, on_thresholds=keep)
     loader = _training_loader(config, parts["train"], with_masks=build.has_masks(cfg))
     _say_plan(config, cfg)
     if comm.is_main_process():
@@ -231,12 +240,12 @@ def _evaluate_best(
     comm.synchronize()  # the first rank may still be writing it
     weights.load_exactly(model, best)
     logger.info(
-        "best checkpoint: %s, step %d of %d, %s %.4f",
+        "best checkpoint: %s, step %d of %d, %s %s",
         best,
         outcome.best_step,
         outcome.steps,
         config.evaluation.metric,
-        outcome.best,
+        "not measured" if outcome.best is None else f"{outcome.best:.4f}",
     )
     metrics = measure_parts(config, folder, model, parts)
     if comm.is_main_process():

@@ -104,8 +104,8 @@ def _with_inference_keys(
     """Return the keys of Detectron2 that were trained, with the inference keys that are asked."""
     tree, refused, changed = deepcopy(trained.d2), [], []
     for override, path in _asked_of_detectron2(overrides):
-        value = _value(config.d2, path)
-        if value == _value(trained.d2, path):
+        value = value_at(config.d2, path)
+        if value == value_at(trained.d2, path):
             continue
         if value is None or INFERENCE_KEYS.fullmatch(path) is None:
             refused.append(override)
@@ -137,7 +137,7 @@ def _asked_of_detectron2(overrides: list[str]) -> Iterator[tuple[str, str]]:
         yield each, _key(each).removeprefix("d2").removeprefix(".")
 
 
-def _value(tree: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401 - whatever the key holds
+def value_at(tree: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401 - whatever the key holds
     """Return the value at a path with dots, None if there is none."""
     value: Any = tree
     for name in filter(None, path.split(".")):

@@ -110,6 +110,7 @@ class Validation(HookBase):
         self._pruning = pruning
         self.why_pruned = ""
         self.best: float | None = None
+        self._is_told = False
         self.best_step = 0
         self.latest: float | None = None
         self.since_best = 0
@@ -155,18 +156,35 @@ class Validation(HookBase):
             if value is not None:
                 self.trainer.storage.put_scalar(f"val/{name}", value, smoothing_hint=False)
         value = metrics.get(self._metric)
-        self.latest = 0.0 if value is None or math.isnan(value) else float(value)
-        if self.best is None or self.latest > self.best:
+        self.latest = None if value is None or math.isnan(value) else float(value)
+        if self.latest is None:
+            self._say_unmeasured(done)
+        # Without a measurement, none so far included, what learnt longest is kept.
+        if self.best is None or (self.latest is not None and self.latest > self.best):
             self.best, self.best_step, self.since_best = self.latest, done, 0
             if comm.is_main_process():
                 self._checkpointer.save_whole(run_folder.MODEL_BEST, step=done)
                 self._record(metrics)
-        else:
+        elif self.latest is not None:
             self.since_best += 1
-        if self._pruning is not None and done < self.trainer.max_iter:
+        self._prune(done)
+
+    def _prune(self, done: int) -> None:
+        if self._pruning is not None and self.best is not None and done < self.trainer.max_iter:
             # The other runs write meanwhile: one rank reads, so that all decide alike.
             rule, best = self._pruning, self.best
             self.why_pruned = ranks.from_first(lambda: rule.reason(done, best))
+
+    def _say_unmeasured(self, done: int) -> None:
+        if not self._is_told and comm.is_main_process():
+            logger.warning(
+                "step %d: %s cannot be measured, as val holds no object that counts; %s is that of"
+                " the last evaluation, and solver.patience stops nothing",
+                done,
+                self._metric,
+                run_folder.MODEL_BEST,
+            )
+        self._is_told = True
 
     def _record(self, metrics: Mapping[str, float | None]) -> None:
         """Let result.json tell the numbers of the best checkpoint while the run goes on."""

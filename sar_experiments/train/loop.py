@@ -15,7 +15,8 @@ from detectron2.utils.events import JSONWriter, TensorboardXWriter
 
 from sar_experiments import run_folder
 from sar_experiments.errors import CheckpointError
-from sar_experiments.model.weights import Checkpointer, load_exactly, read_checkpoint
+from sar_experiments.model.weights import ABOUT, Checkpointer, load_exactly
+from sar_experiments.model.weights_file import read_weights_file
 from sar_experiments.train.gauges import ClippedGradient, GpuUse, InputPictures
 from sar_experiments.train.guard import DivergenceGuard
 from sar_experiments.train.hooks import (
@@ -81,7 +82,7 @@ class Outcome:
     Attributes:
         steps: Optimiser steps of the whole run, those before a resume included.
         interrupted: A signal asked to stop; the run can be resumed.
-        best: Best validation metric.
+        best: Best validation metric; None where val holds nothing to measure by.
         best_step: Step it was measured at.
         why_pruned: Why the run was given up; empty where it was not.
     """
@@ -134,10 +135,12 @@ def train(
         CheckpointError: The last checkpoint is broken or is not of this model.
     """
     folder = Path(checkpointer.save_dir)
-    resumed = _read_last_checkpoint(folder, checkpointer.model)
+    resumed = _read_last_checkpoint(folder, checkpointer)
     start_step = int(resumed["iteration"]) + 1 if resumed is not None else 0
     if resumed is not None and comm.is_main_process():  # before a writer opens the file
         _drop_lines_after(folder / run_folder.METRICS, start_step)
+    if plan.accumulate_steps > 1:
+        _say_batch_norms(learner.model, plan.accumulate_steps)
     trainer = _trainer(learner, plan, loader(start_step))
     guard = DivergenceGuard(
         learner.model, max_loss=plan.max_loss, clip_full_norm=plan.clip_full_norm
@@ -197,6 +200,22 @@ def _trainer(learner: Learner, plan: Plan, loader: Iterable[Batch]) -> SimpleTra
     )
 
 
+def _say_batch_norms(model: torch.nn.Module, parts: int) -> None:
+    """Warn where a batch in parts is not the whole batch: batch norms see each part for itself."""
+    norms = [
+        each
+        for each in model.modules()
+        if isinstance(each, torch.nn.modules.batchnorm._BatchNorm) and each.training
+    ]
+    if norms and comm.is_main_process():
+        logger.warning(
+            "solver.accumulate_steps=%d is not the whole batch for the %d batch norms of this"
+            " model, which take their statistics from each part; GN or FrozenBN make no difference"
+            " between the two",
+            parts, len(norms),
+        )  # fmt: skip
+
+
 def _gauges(model: torch.nn.Module, plan: Plan) -> list[Any]:
     if not comm.is_main_process():
         return []
@@ -209,7 +228,10 @@ def _gauges(model: torch.nn.Module, plan: Plan) -> list[Any]:
 def _writers(folder: Path, plan: Plan, start_step: int) -> list[Any]:
     if not comm.is_main_process():
         return []
-    files = [JSONWriter(str(folder / run_folder.METRICS)), TensorboardXWriter(str(folder))]
+    # What a killed process logged after the checkpoint will be done, and logged, again.
+    purge = {"purge_step": start_step} if start_step else {}
+    board = TensorboardXWriter(str(folder), **purge)
+    files = [JSONWriter(str(folder / run_folder.METRICS)), board]
     progress = Progress(start_step=start_step, max_iter=plan.max_iter, metric=plan.metric)
     return [
         hooks.PeriodicWriter(files, period=plan.log_period),
@@ -228,18 +250,22 @@ def _run(trainer: SimpleTrainer, guard: DivergenceGuard, *, start_step: int, max
     trainer.iter = max_iter - 1  # Detectron2 leaves it one behind the last
 
 
-def _read_last_checkpoint(folder: Path, model: torch.nn.Module) -> dict[str, Any] | None:
+def _read_last_checkpoint(folder: Path, checkpointer: Checkpointer) -> dict[str, Any] | None:
     """Load the run's last checkpoint into the model and return the trainer's state."""
     pointer = folder / run_folder.LAST_CHECKPOINT
     if not pointer.is_file():
         return None
     path = folder / pointer.read_text(encoding="utf-8").strip()
-    state = read_checkpoint(path).get("trainer")
+    content = read_weights_file(path)
+    state = content.get("trainer")
     if state is None:
-        msg = f"{path} holds no state to resume from; remove {pointer} to start anew"
+        msg = f"{path} holds no state to resume from; another output=DIR starts a new run"
         raise CheckpointError(msg)
-    load_exactly(model, path)
+    load_exactly(checkpointer.model, path)
     assert isinstance(state, dict)
+    kept = content.get(ABOUT, {}).get("thresholds")  # until the next evaluation
+    if kept is not None:
+        checkpointer.about["thresholds"] = kept
     return state
 
 

@@ -18,8 +18,8 @@ class PartsTrainer(SimpleTrainer):
 
     The loader, the learning rate and every hook see whole steps. Detectron2's losses are means
     over images or over sampled boxes: with as many samples in each image, the sum of the parts'
-    scaled gradients is the gradient of the batch, up to batch norm, to the order of random draws,
-    and in RetinaNet to its running normaliser.
+    scaled gradients is the gradient of the batch, up to the order of random draws and
+    to RetinaNet's running normaliser; but not with batch norm, which sees each part for itself.
     """
 
     def __init__(

@@ -16,9 +16,11 @@ SMALL_DATA = (
     "usecase.simulator.val_images=6",
     "usecase.simulator.test_images=3",
     "usecase.simulator.scene_size_px=0",
-    "usecase.simulator.seed=7",
+    "usecase.simulator.seed=11",
 )
 SHORT = (
+    "solver.optimizer=sgd",  # after twelve steps with it, scores differ enough to have one order
+    "solver.base_lr=0.02",
     "solver.max_iter=12",
     "solver.warmup_iters=2",
     "solver.eval_period=6",

@@ -23,8 +23,12 @@ def test_a_cfar_is_measured_without_weights(measured):
     folder, output = measured
     result = json.loads((folder / "result.json").read_text())
     assert result["status"] == "completed"
-    assert {"AP50", "precision", "recall", "f1", "test/AP50"} <= set(result["metrics"])
-    assert "CFAR: gaussian clutter, rate 1e-06, pixels of 10 x 10 m" in output
+    metrics = set(result["metrics"])
+    expected = ("AP50", "precision", "recall", "f1", "test/AP50", "threshold")
+    assert {f"{name}_any_class" for name in expected} <= metrics
+    assert not {"AP50", "recall", "test/AP50"} & metrics  # it names no classes
+    assert "any class: class-agnostic" in output
+    assert "CFAR: gamma clutter, rate 1e-06, pixels of 10 x 10 m" in output
     assert "precision, recall and f1" in output
 
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,10 +45,10 @@ def planted(tmp_path_factory):
     }
     train = coco(names[:12], boxes)
     objects = train["annotations"]
-    objects[-3]["area"] = 1e6
+    objects[0]["area"] = 1e6
     objects[-2]["id"] = objects[0]["id"]
     objects[-1]["category_id"] = 7
-    train["images"].append({**train["images"][0], "file_name": "again.png"})
+    train["images"].append({**train["images"][10], "file_name": "again.png"})
     (root / "train.json").write_text(json.dumps(train))
     val = coco(["P1_99_0.png", "other.png"], {0: [GOOD], 1: [GOOD]})
     shutil.copy(root / "P2_0_0.png", root / "P1_99_0.png")
@@ -104,8 +105,9 @@ def test_each_planted_fault_is_found_and_named(planted, tmp_path):
         ("error", "train", "image missing"): 1,
         ("error", "train", "image broken"): 2,
         ("error", "train", "image size differs"): 1,
-        ("error", "train", "image id twice"): 1,
-        ("error", "train", "annotation id twice"): 1,
+        ("error", "train", "image id twice"): 2,
+        ("error", "train", "image left out"): 1,
+        ("warning", "train", "annotation id replaced"): 1,
         ("error", "train", "class unknown"): 1,
         ("error", "train", "box outside"): 1,
         ("error", "train", "box empty"): 1,
@@ -123,20 +125,22 @@ def test_each_planted_fault_is_found_and_named(planted, tmp_path):
         "P1_2_0.png is cut short after",
         "P1_3_0.png has no readable header",
         "P1_4_0.png is 97 x 64 px, annotated as 96 x 64 px",
-        "train.json: images[12] repeats id 1",
-        "annotations[8] repeats id 1",
+        "train.json: images[12] repeats id 11",
+        "annotations[8] has id 1, and so on: 1 annotations whose id is",
         "category_id 7, which is none of the categories",
         "has the box (96, 0, 106, 10) outside its image of 96 x 64 px",
         "has the empty box (10, 10, 10, 20)",
         "annotation 5 repeats the box (10, 10, 30, 20) of annotation 4",
         "other.png, which train holds as",
         "scene P1 is in train and in val",
-        "leaves out train: 4 images, 2 boxes, 3 records",
+        "leaves out train: 4 images, 2 boxes, 4 records",
     ):
         assert sentence in process.stdout
     assert report["parts"]["val"]["mean"]
     assert report["parts"]["train"]["objects"] == {"ship": 8, "bridge": 0}
     assert (tmp_path / "check" / "check.png").is_file()
+    assert [each.name for each in tmp_path.iterdir()] == ["check"]  # nothing beside the folder
+    assert (Path(os.environ["SAR_CACHE_DIR"]) / "check.sqlite").is_file()
     result = json.loads((tmp_path / "check" / "result.json").read_text())
     assert result["status"] == "failed"
     assert "train: image missing 1" in result["why"]

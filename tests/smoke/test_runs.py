@@ -6,6 +6,7 @@ evaluates to the same numbers again, and its mistakes end with one paragraph.
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ def test_a_run_folder_holds_what_is_promised(trained):
     assert names >= {
         ".hydra", "config.yaml", "detectron2.yaml", "train.log", "metrics.jsonl",
         "model_best.pth", "model_final.pth", "last_checkpoint", "detections.json", "result.json",
+        "thresholds.json",
     }  # fmt: skip
     assert any(name.startswith("events.out.tfevents") for name in names)
     assert not [name for name in names if name.endswith(".part") or name.startswith("model_0")]
@@ -151,6 +153,20 @@ def test_evaluating_again_gives_the_same_numbers(trained, call, tmp_path):
     assert again.returncode == 0, again.stderr
     measured = result_of(tmp_path / "eval")["metrics"]
     assert measured == pytest.approx(result["metrics"], abs=1e-9, nan_ok=True)
+
+
+def test_a_checkpoint_carries_the_thresholds_of_its_run(trained):
+    folder, result, _ = trained
+    recorded = json.loads((folder / "thresholds.json").read_text())
+    assert list(recorded["classes"]) == ["ship", "platform"]
+    for name in ("model_best.pth", "model_final.pth"):
+        kept = torch.load(folder / name, weights_only=True)["sar_experiments"]["thresholds"]
+        assert kept["origin"] == recorded["origin"]
+        assert list(kept["classes"]) == list(recorded["classes"])
+    best = torch.load(folder / "model_best.pth", weights_only=True)["sar_experiments"]
+    assert best["thresholds"] == recorded
+    for name, each in recorded["classes"].items():
+        assert result["metrics"][f"threshold/{name}"] == each["score"]
 
 
 def logged_steps(folder):
@@ -301,6 +317,35 @@ def test_a_broken_weight_file_is_refused_before_training(call, tmp_path):
     process = call(f"model.weights={broken}", f"output={tmp_path / 'run'}")
     assert process.returncode == 2
     assert "broken.pth" in process.stdout + process.stderr
+
+
+class Touch:
+    """Once unpickled as Python does, a file exists."""
+
+    def __init__(self, marker):
+        self.marker = str(marker)
+
+    def __reduce__(self):
+        return open, (self.marker, "w")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "way",
+    ["model.weights=", "task=evaluate weights=", "task=export weights=", "task=predict weights="],
+)
+def test_nothing_in_a_weights_file_is_run_from_the_command_line(call, tmp_path, way):
+    hostile = tmp_path / "model.pkl"
+    hostile.write_bytes(pickle.dumps({"model": Touch(tmp_path / "touched"), "__author__": "x"}))
+    scene = tmp_path / "scene.png"
+    scene.write_bytes(b"never looked at")
+    task = ["hardware=cpu", f"source={scene}"] if "predict" in way else []
+    process = call(*f"{way}{hostile}".split(), *task, f"output={tmp_path / 'run'}")
+    said = process.stdout + process.stderr
+    assert process.returncode == 2, said
+    assert "model.pkl cannot be read as a checkpoint: it asks for io.open" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "touched").exists()
 
 
 @pytest.mark.slow

@@ -203,7 +203,11 @@ def test_a_value_left_open_is_named(typed_config):
         ("model=cfar task=evaluate weights=somewhere", "is a CFAR and has none"),
         ("model=cfar model.cfar.pfa=0.5", r"must lie in \(0, 0\.1\], pfa not above"),
         ("model=cfar model.cfar.distribution=k", "needs model.cfar.looks"),
-        ("model=cfar model.cfar.distribution=gamma", "describes intensity alone"),
+        (
+            "model=cfar model.cfar.scale=amplitude",
+            "scale=amplitude does not suit .*takes intensity or db",
+        ),
+        ("model=cfar model.cfar.distribution=k model.cfar.looks=4", "k, which takes intensity"),
         ("model=cfar model.cfar.guard_m=900", "below background_m=800"),
         ("model=cfar model.cfar.min_size_m=900", "not above max_size_m=600"),
         ("model=cfar model.cfar.looks=-1", r"model\.cfar\.looks=-1\.0 must be above 0"),
@@ -215,10 +219,21 @@ def test_a_value_that_cannot_be_meant_is_refused(typed_config, override, message
         typed_config(*override.split(" "))
 
 
-@pytest.mark.parametrize(("task", "same"), [("train", True), ("predict", False)])
-def test_keys_of_prediction_make_another_run_of_task_predict_alone(typed_config, task, same):
-    configs = [to_plain(typed_config(*more)) for more in ([], ["predict.min_score=0.9"])]
-    hashes = {run_folder.config_hash(each, exclude=hash_excludes(task)) for each in configs}
+@pytest.mark.parametrize(
+    ("task", "same"),
+    [
+        ([], True),
+        (["task=evaluate", "model=cfar"], True),
+        (["task=predict", "model=cfar", "source=."], False),
+        (["task=evaluate", "model=cfar", "source=.", "labels=."], False),
+    ],
+)
+def test_keys_of_prediction_make_another_run_of_tasks_on_scenes_alone(typed_config, task, same):
+    usecase = "usecase=demo"  # its data is made when it is needed
+    configs = [typed_config(usecase, *task, *more) for more in ([], ["predict.min_score=0.9"])]
+    hashes = {
+        run_folder.config_hash(to_plain(each), exclude=hash_excludes(each)) for each in configs
+    }
     assert (len(hashes) == 1) is same
 
 

@@ -1,11 +1,13 @@
-"""What is wrong with a cluster is said in one sentence, with what to do."""
+"""What is wrong with a cluster, or with an override, is said in one sentence, with what to do."""
 
+import shlex
 import subprocess
 import sys
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from sar_experiments.messages import cluster_mistake
+from sar_experiments.messages import cluster_mistake, unreadable_override
 
 # The plugin's absence, as an installation without the extra has it.
 WITHOUT_PLUGIN = """
@@ -41,3 +43,37 @@ def test_a_machine_without_slurm_is_told_what_runs_here():
 
 def test_any_other_error_is_none_of_a_cluster():
     assert cluster_mistake(ValueError("sbatch")) is None
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("usecase.classes=[ship]~x", "~"),
+        ("usecase.name=Küste", "ü"),
+        ("output=runs/a=b", "="),
+        ("source=a b;c", ";"),
+        ("source=/data/a#1.tif", "#"),
+        ("output=it's", "quotes must be closed"),
+        ("usecase.classes=[ship", "brackets and quotes must be closed"),
+        ("source=/data/a(1).tif", "in quotes"),
+    ],
+)
+def test_a_value_that_hydra_cannot_read_is_told_with_how_to_write_it(override, named):
+    sentence = unreadable_override(["seed=3", override, "also=wrong=so"])
+    assert sentence.startswith(f"the override {override} cannot be read")
+    assert named in sentence
+    assert "viable" not in sentence
+    # What is advised, taken through a shell, gives the value that was meant.
+    advised = sentence.rpartition(': "')[2].removesuffix('"')
+    (typed,) = shlex.split(f'"{advised}"')
+    key, _, value = override.partition("=")
+    parsed = OverridesParser.create().parse_override(typed)
+    assert (parsed.key_or_group, parsed.value()) == (key, value)
+
+
+def test_what_is_no_override_at_all_is_told_what_one_is():
+    assert "accepted is KEY=VALUE" in unreadable_override(["train"])
+
+
+def test_overrides_that_can_be_read_are_no_mistake():
+    assert unreadable_override(["--multirun", "a=1,2", "b='ü ~ ='", "~c", "+d=[x,y]"]) is None

@@ -150,3 +150,14 @@ def test_weights_that_are_not_there_are_explained(tmp_path):
         run_folder.resolve_weights(tmp_path)
     with pytest.raises(CheckpointError, match=r"without model_best\.pth \(status running\)"):
         run_folder.resolve_weights(run)
+
+
+def test_caches_lie_where_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SAR_CACHE_DIR")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert run_folder.cache_folder() == tmp_path / ".cache" / "sar_experiments"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/x")
+    assert str(run_folder.cache_folder()) == "/x/sar_experiments"
+    monkeypatch.setenv("SAR_CACHE_DIR", "~/sar")
+    assert run_folder.cache_folder() == tmp_path / "sar"

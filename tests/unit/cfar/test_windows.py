@@ -47,10 +47,11 @@ def test_an_image_smaller_than_the_windows_is_measured_too(rng):
 def test_averages_leave_masked_pixels_out(rng):
     values = rng.random((7, 8))
     valid = rng.random(values.shape) < 0.7
-    found = averaged(np.where(valid, values, 1e9), valid, WINDOWS.target)
+    found, share = averaged(np.where(valid, values, 1e9), valid, WINDOWS.target)
     for row, col in np.ndindex(values.shape):
         kept = window(values, row, col, WINDOWS.target)[window(valid, row, col, WINDOWS.target)]
         assert found[row, col] == pytest.approx(kept.mean() if len(kept) else 0.0)
+        assert share[row, col] == pytest.approx(len(kept) / np.prod(WINDOWS.target))
 
 
 @pytest.mark.parametrize(

@@ -266,7 +266,7 @@ def test_brightness_of_the_mean_does_not_turn_a_dark_image_black(compose_config)
             r"did you mean albumentations\.HorizontalFlip",
         ),
         ({"_target_": "albumentatoins.Rotate"}, r"mine\._target_=.* cannot be imported"),
-        ({"_target_": "builtins.dict"}, r"mine\._target_=builtins\.dict makes a dict; accepted"),
+        ({"_target_": "builtins.dict"}, r"mine\._target_=builtins\.dict is no transform; accepted"),
         ({"p": 0.5}, r"transforms\.mine=.* must have a _target_"),
         ("flip", r"transforms\.mine=flip must have a _target_"),
         (
@@ -307,6 +307,21 @@ def test_brightness_of_the_mean_does_not_turn_a_dark_image_black(compose_config)
 def test_a_mistake_in_a_transform_is_named(transform, message):
     with pytest.raises(ConfigError, match=message):
         build_pipeline({"mine": transform}, min_visible_share=0.3)
+
+
+@pytest.mark.parametrize("place", ["target", "argument", "argument of a nested one", "positional"])
+def test_only_transforms_are_called_whatever_a_config_asks_for(tmp_path, place):
+    call = {"_target_": "os.mkdir", "_args_": [str(tmp_path / "made")]}
+    flip = {"_target_": "albumentations.HorizontalFlip", "p": call}
+    transform = {
+        "target": call,
+        "argument": flip,
+        "argument of a nested one": {"_target_": "albumentations.OneOf", "transforms": [flip]},
+        "positional": {"_target_": "albumentations.Rotate", "_args_": [{"deep": [call]}]},
+    }[place]
+    with pytest.raises(ConfigError, match=r"augment\.transforms\.mine.*accepted are"):
+        build_pipeline({"mine": transform}, min_visible_share=0.3)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_transform_that_cannot_take_the_image_is_named(rng):

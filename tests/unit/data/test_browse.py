@@ -23,7 +23,9 @@ LEGEND_PX = browse._LINE_PX + browse._GAP_PX
 class Linear:
     """Stands in for Radiometry."""
 
-    def encode(self, pixels, nodata=None):
+    nodata = None
+
+    def encode(self, pixels, *, valid=None):
         return pixels.astype(np.float32) / 255
 
 

@@ -232,6 +232,22 @@ def test_a_box_repeated_by_rounding_or_under_another_class_is_named(part, settin
     assert "ship there, bridge here" in report.findings[0].sentence
 
 
+@pytest.mark.parametrize(("shift", "found"), [(0, False), (1.5, False), (2, True), (40, True)])
+def test_an_outline_that_does_not_belong_to_its_box_is_a_warning(part, settings, shift, found):
+    dataset = part([GOOD])
+    left, top, right, bottom = GOOD
+    outline = [left + shift, top, right + shift, top, right + shift, bottom, left + shift, bottom]
+    dataset.samples[0]["annotations"][0]["segmentation"] = [outline]
+    report = check_datasets({"train": dataset}, settings)
+    assert codes(report) == ({("warning", "outline not of its box")} if found else set())
+    if shift == 40:
+        (finding,) = report.findings
+        assert finding.annotation == 0
+        assert (
+            "outline that spans (50, 10, 70, 20) and the box (10, 10, 30, 20)" in finding.sentence
+        )
+
+
 @pytest.mark.parametrize(("area", "is_wrong"), [(100, False), (120, False), (30, True)])
 def test_an_area_far_from_its_outline_is_a_warning(part, settings, area, is_wrong):
     dataset = part([GOOD], area=area)
@@ -288,3 +304,51 @@ def test_an_interrupted_look_ends_soon_and_goes_on_from_its_cache(part, settings
     seen = []
     check_datasets({"train": dataset}, cached, progress=lambda *state: seen.append(state))
     assert seen[0] == (4, 40)
+
+
+def rewritten(dataset, pixels):
+    """Replace the pixels of all images."""
+    for sample in dataset.samples:
+        path = Path(sample["file_name"])
+        path.unlink()
+        write_image(path, pixels)
+    return dataset
+
+
+def test_objects_that_are_all_crowds_are_an_error_in_train_and_odd_in_val(part, settings):
+    train, val = part([GOOD]), part([GOOD], name="val")
+    for dataset in (train, val):
+        dataset.samples[0]["annotations"][0]["iscrowd"] = 1
+    report = check_datasets({"train": train, "val": val}, settings)
+    found = {(each.severity, each.part) for each in report.findings if each.code == "only crowds"}
+    assert found == {("error", "train"), ("warning", "val")}
+    (sentence,) = {
+        e.sentence for e in report.findings if (e.code, e.part) == ("only crowds", "val")
+    }
+    assert sentence.startswith("all 1 objects of val are crowds")
+
+
+def test_objects_in_an_image_without_data_are_an_error(part, settings):
+    nothing = np.full((HEIGHT, WIDTH), np.nan, np.float32)
+    dataset = part([GOOD], [])
+    for sample in dataset.samples:
+        tiff = Path(sample["file_name"]).with_suffix(".tif")
+        write_image(tiff, nothing)
+        sample["file_name"] = str(tiff)
+    report = check_datasets({"train": dataset}, settings)
+    found = [each for each in report.findings if each.code == "image without data"]
+    assert [(each.severity, Path(each.file).name) for each in found] == [("error", "train_0.tif")]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "code"),
+    [
+        (np.uint16(4000), "pixels white"),  # sixteen bits under a radiometry of eight
+        (np.uint8(1), "pixels black"),  # what was one bit
+        (np.uint8(40), None),
+    ],
+)
+def test_pixels_of_another_radiometry_are_noticed(part, settings, rng, numbers, code):
+    pixels = (rng.random((HEIGHT, WIDTH)) < 0.97).astype(numbers.dtype) * numbers
+    report = check_datasets({"train": rewritten(part([GOOD]), pixels)}, settings)
+    assert [e.code for e in report.findings if e.code.startswith("pixels")] == ([code] * bool(code))

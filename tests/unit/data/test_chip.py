@@ -1,5 +1,7 @@
 """Objects follow their image: clipped at its border, dropped when too little is left."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -36,7 +38,7 @@ def test_a_box_is_dropped_below_the_visible_share(left, kept):
 def test_visible_shares_multiply_over_transforms():
     half = settled(chip((-10, 0, 10, 20)), min_visible_share=0.3)
     assert half.visible.tolist() == [0.5]
-    moved = Chip(half.image, half.boxes - [5, 0, 5, 0], half.classes, None, half.visible)
+    moved = replace(half, boxes=half.boxes - [5, 0, 5, 0])
     assert len(settled(moved, min_visible_share=0.3)) == 0  # a quarter of the original
 
 
@@ -83,6 +85,43 @@ def test_a_turned_box_is_tight_around_its_outline():
     tilted = chip(box, outlines=(ship,))
     result = with_marks(tilted, tilted.image, turned(marks(tilted), -45), as_ellipse=False)
     assert np.allclose(result.boxes, [[20, 48, 80, 52]])
+
+
+@pytest.mark.parametrize("gap", [(1.5, 0), (-1.5, 1.5)])
+def test_an_outline_that_ends_a_rounding_beside_its_box_belongs_to_it(gap):
+    ship = (square(20, 20, 40, 30)[0] + gap,)
+    assert chip((20, 20, 40, 30), outlines=(ship,)).follows.tolist() == [True]
+    assert chip((20, 20, 40, 30), outlines=((ship[0] + [0.1, 0.1],),)).follows.tolist() == [False]
+
+
+def test_an_outline_may_be_off_by_a_twentieth_of_its_box():
+    ship = square(24, 20, 80, 30)
+    assert chip((20, 20, 100, 30), outlines=(ship,)).follows.tolist() == [False]
+    assert chip((20, 20, 84, 30), outlines=(square(23, 20, 84, 30),)).follows.tolist() == [True]
+
+
+@pytest.mark.parametrize(("box", "end"), [((80, 10, 120, 30), 100), ((80, 10, 100, 30), 120)])
+def test_an_outline_belongs_to_its_box_if_one_of_them_ends_with_the_image(box, end):
+    assert chip(box, outlines=(square(80, 10, end, 30),)).follows.tolist() == [True]
+
+
+def test_an_outline_that_is_elsewhere_neither_drops_nor_shrinks_its_box():
+    # Outlines of an older crop, 40 px to the right: of the first ship nothing is left of it, of
+    # the second the right half.
+    boxes = [(-10, 20, 30, 40), (-10, 50, 30, 70)]
+    outlines = (square(-50, 20, -10, 40), square(10, 50, 50, 70))
+    result = settled(chip(*boxes, outlines=outlines), min_visible_share=0.3)
+    assert result.boxes.tolist() == [[0, 20, 30, 40], [0, 50, 30, 70]]
+
+
+def test_a_turned_box_does_not_follow_an_outline_that_is_elsewhere():
+    ship = chip((20, 48, 80, 52), outlines=(square(20, 8, 80, 12),))
+    moved = with_marks(ship, ship.image, turned(marks(ship), 45), as_ellipse=False)
+    bare = chip((20, 48, 80, 52))
+    expected = with_marks(bare, bare.image, turned(marks(bare), 45), as_ellipse=False)
+    assert np.allclose(moved.boxes, expected.boxes)
+    assert moved.outlines is not None
+    assert np.allclose(moved.outlines[0][0], turned(square(20, 8, 80, 12)[0], 45))
 
 
 def test_a_turned_box_without_outline_is_the_hull_of_its_corners():

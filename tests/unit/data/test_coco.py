@@ -5,9 +5,12 @@ A file that is broken as a whole is refused; a record that is broken is left out
 
 import json
 
+import numpy as np
 import pytest
+from pycocotools import mask as mask_tools
 
 from sar_experiments.data.coco import read_coco, write_coco
+from sar_experiments.data.images import write_image
 from sar_experiments.errors import DatasetError
 
 SCENES = r"(?P<scene>.+?)(_\d+){2,}"
@@ -29,10 +32,11 @@ def coco(images=3, categories=((4, "ship"), (9, "platform"))):
 
 @pytest.fixture
 def read(tmp_path):
-    def read_content(content, classes=None, scene_pattern=SCENES):
+    def read_content(content, classes=None, scene_pattern=SCENES, name="x"):
         path = tmp_path / "truth.json"
-        path.write_text(content if isinstance(content, str) else json.dumps(content))
-        return read_coco(path, tmp_path, name="x", classes=classes, scene_pattern=scene_pattern)
+        text = content if isinstance(content, str | bytes) else json.dumps(content)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return read_coco(path, tmp_path, name=name, classes=classes, scene_pattern=scene_pattern)
 
     return read_content
 
@@ -114,7 +118,6 @@ def test_a_broken_file_is_refused_with_its_place(read, content, message):
         (lambda c: c["images"][2].pop("width"), "record broken", "images[2] lacks width"),
         (lambda c: c["images"][2].update(width=0), "image record broken", "has width=0 and"),
         (lambda c: c["images"][2].update(id="a"), "record broken", "images[2] has id='a'"),
-        (lambda c: c["images"][2].update(id=10), "image id twice", "images[2] repeats id 10"),
         (
             lambda c: c["images"][2].update(file_name="P0_0_0.png"),
             "image file twice",
@@ -122,7 +125,16 @@ def test_a_broken_file_is_refused_with_its_place(read, content, message):
         ),
         (lambda c: c["images"].append(3), "record broken", "images[3] is 3, not an object"),
         (lambda c: c["annotations"][1].pop("bbox"), "record broken", "annotations[1] lacks bbox"),
-        (lambda c: c["annotations"][1].update(id=1), "annotation id twice", "repeats id 1"),
+        (
+            lambda c: c["annotations"][1].update(bbox=[1, 2, float("inf"), 4]),
+            "box unreadable",
+            "annotations[1] has bbox=[1, 2, inf, 4], which must be finite numbers",
+        ),
+        (
+            lambda c: c["annotations"][1].update(bbox=[0.5, 0.5, 0.1, 0.2]),
+            "box in shares",
+            "annotations[1] has bbox=[0.5, 0.5, 0.1, 0.2], which are shares of the image",
+        ),
         (lambda c: c["annotations"][1].update(image_id=99), "image unknown", "image_id 99, which"),
         (lambda c: c["annotations"][1].update(category_id=5), "class unknown", "category_id 5"),
         (lambda c: c["annotations"][1].update(bbox=[1, 2]), "box unreadable", "bbox=[1, 2]"),
@@ -178,3 +190,94 @@ def test_what_is_written_reads_back_the_same(read, tmp_path):
         tmp_path / "again.json", tmp_path, name="x", classes=dataset.classes, scene_pattern=""
     )
     assert again.samples == dataset.samples
+
+
+def test_objects_of_an_image_id_that_two_images_have_are_given_to_neither(read):
+    dataset = read(broken(lambda c: c["images"][2].update(id=10)))
+    assert [fault.code for fault in dataset.faults] == ["image id twice"] * 2 + ["image left out"]
+    assert [sample["image_id"] for sample in dataset.samples] == [11]
+
+
+def test_an_image_record_that_stands_there_twice_costs_no_object(read):
+    dataset = read(broken(lambda c: c["images"].append(dict(c["images"][0]))))
+    assert [fault.code for fault in dataset.faults] == ["image file twice"]
+    assert dataset.class_counts() == {"ship": 1, "platform": 1}
+
+
+@pytest.mark.parametrize("number", [None, 1, "a"])
+def test_an_annotation_id_that_cannot_be_used_costs_no_object(read, number):
+    dataset = read(broken(lambda c: c["annotations"][1].update(id=number)))
+    (fault,) = dataset.faults
+    assert (fault.code, fault.severity) == ("annotation id replaced", "warning")
+    assert [a["id"] for s in dataset.samples for a in s["annotations"]] == [1, 2]
+
+
+def test_a_validation_file_may_lack_classes_and_order_them_otherwise(read):
+    content = broken(lambda c: c["annotations"].pop(0))
+    content["categories"] = [{"id": 4, "name": "ship"}, {"id": 1, "name": "nobody wants it"}]
+    classes = ["platform", "ship", "bridge"]
+    dataset = read(content, classes=classes, name="val")
+    assert dataset.class_counts() == {"platform": 0, "ship": 1, "bridge": 0}
+    assert not dataset.faults
+    with pytest.raises(DatasetError, match="names 'bridge'"):
+        read(content, classes=["bridge"], name="val")
+    with pytest.raises(DatasetError, match="names 'platform'"):
+        read(content, classes=classes, name="train")
+
+
+def test_a_file_of_boxes_in_shares_is_refused_in_one_sentence(read):
+    content = coco()
+    for each in content["annotations"]:
+        each["bbox"] = [0.1, 0.2, 0.3, 0.4]
+    with pytest.raises(DatasetError, match=r"annotations\[0\] has bbox=\[0\.1.*all 2 boxes"):
+        read(content)
+
+
+def test_a_byte_order_mark_is_no_fault_and_other_encodings_are_refused_with_their_line(read):
+    assert not read("\ufeff" + json.dumps(coco())).faults
+    with pytest.raises(DatasetError, match=r"truth\.json, line 2: is no UTF-8 text"):
+        read('{"a":\n"船"}'.encode("gbk"))
+
+
+def test_backslashes_and_missing_sizes_are_made_up_for_by_the_image(read, tmp_path, rng):
+    (tmp_path / "images").mkdir()
+    write_image(tmp_path / "images" / "a.png", rng.integers(0, 256, (30, 70), dtype="uint8"))
+    content = coco(images=1)
+    content["images"][0] = {"id": 10, "file_name": "images\\a.png"}
+    content["annotations"].pop()
+    (sample,) = read(content).samples
+    assert sample["file_name"] == str(tmp_path / "images" / "a.png")
+    assert (sample["height"], sample["width"], sample["scene"]) == (30, 70, "images/a")
+
+
+def test_an_area_that_is_no_number_is_that_of_the_box(read):
+    content = broken(lambda c: c["annotations"][0].update(area=float("nan")))
+    assert read(content).samples[0]["annotations"][0]["area"] == 12
+
+
+def test_masks_in_run_lengths_become_polygons_around_the_same_pixels(read):
+    mask = np.zeros((40, 60), np.uint8, order="F")
+    mask[5:9, 12:31] = 1
+    mask[20:22, 40:44] = 1  # a second part of the object
+    packed = mask_tools.encode(mask)
+    column_wise = mask.ravel(order="F")
+    changes = np.flatnonzero(np.diff(column_wise)) + 1
+    counts = np.diff([0, *changes, column_wise.size]).tolist()
+    for lengths in (packed["counts"].decode(), counts):
+        record = {"size": [40, 60], "counts": lengths}
+        dataset = read(broken(lambda c, r=record: c["annotations"][0].update(segmentation=r)))
+        assert not dataset.faults
+        polygons = dataset.samples[0]["annotations"][0]["segmentation"]
+        spans = sorted([min(p[0::2]), min(p[1::2]), max(p[0::2]), max(p[1::2])] for p in polygons)
+        assert spans == [
+            pytest.approx([12, 5, 31, 9], abs=0.13),
+            pytest.approx([40, 20, 44, 22], abs=0.13),
+        ]
+
+
+def test_run_lengths_that_mean_nothing_leave_the_box(read):
+    record = {"size": [40], "counts": "??"}
+    dataset = read(broken(lambda c: c["annotations"][0].update(segmentation=record)))
+    (fault,) = dataset.faults
+    assert (fault.code, fault.severity) == ("outline unreadable", "warning")
+    assert "cannot be decoded; its box alone is used" in fault.sentence

@@ -5,6 +5,7 @@ line, and what was read is written as COCO without loss.
 """
 
 import math
+import re
 
 import pytest
 
@@ -319,3 +320,163 @@ def test_no_usable_image_is_refused_with_the_first_fault(label, read):
     label(c__xml=VOC.format(difficult=0))
     with pytest.raises(DatasetError, match=r"no image that can be used.*c\.xml has no image"):
         read()
+
+
+HRSC = """<HRSC_Image><Img_SizeWidth>80</Img_SizeWidth><Img_SizeHeight>40</Img_SizeHeight>
+<HRSC_Objects><HRSC_Object><Class_ID>ship</Class_ID><difficult>0</difficult>
+<box_xmin>10</box_xmin><box_ymin>5</box_ymin><box_xmax>30</box_xmax><box_ymax>15</box_ymax>
+{turned}</HRSC_Object></HRSC_Objects></HRSC_Image>"""
+HRSC_TURNED = """<mbox_cx>20</mbox_cx><mbox_cy>10</mbox_cy><mbox_w>10</mbox_w><mbox_h>20</mbox_h>
+<mbox_ang>1.5707963268</mbox_ang>"""
+SSDD = """<annotation><object><name>ship</name>
+<bndbox><xmin>11</xmin><ymin>6</ymin><xmax>30</xmax><ymax>15</ymax></bndbox><rotated_bndbox>
+<rotated_bbox_cx>20</rotated_bbox_cx><rotated_bbox_cy>10</rotated_bbox_cy>
+<rotated_bbox_w>10</rotated_bbox_w><rotated_bbox_h>20</rotated_bbox_h>
+<rotated_bbox_theta>90</rotated_bbox_theta></rotated_bndbox></object></annotation>"""
+FAIR1M = """<annotation><objects><object><possibleresult><name>ship</name></possibleresult><points>
+<point>10,5</point><point>30,5</point><point>30,15</point><point>10,15</point><point>10,5</point>
+</points></object></objects></annotation>"""
+CVAT = """<annotations><version>1.1</version><meta/>
+<image id="0" name="sub\\b.png" width="80" height="40">
+{}
+</image><image id="1" name="a_0_0.png" width="80" height="40"></image></annotations>"""
+CVAT_BOX = '<box label="ship" xtl="10" ytl="5" xbr="30" ybr="15"{}><attribute name="x"/></box>'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HRSC.format(turned=""),
+        HRSC.format(turned=HRSC_TURNED),
+        SSDD,
+        FAIR1M,
+        VOC.format(difficult=0).replace("<annotation>", '<annotation xmlns="http://a.b/c">'),
+        VOC.format(difficult=0).replace("<size>", "<!-- ").replace("</size>", " -->"),
+        '<?xml version="1.0" encoding="GBK"?>' + VOC.format(difficult=0),
+    ],
+)
+def test_each_dialect_of_voc_means_the_same_box(label, read, text):
+    label(b__xml=text)
+    (sample,) = read(classes=["ship"]).samples
+    (annotation,) = sample["annotations"]
+    assert annotation["bbox"] == pytest.approx(BOX, abs=1e-6)
+    assert (sample["height"], sample["width"]) == (HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        CVAT_BOX.format(""),
+        '<polygon label="ship" points="10,5;30,5;30,15;10,15"/>',
+        '<box label="ship" xtl="15" ytl="0" xbr="25" ybr="20" rotation="90.0"/>',
+    ],
+)
+def test_one_cvat_file_describes_many_images(label, read, shape):
+    labels = label(annotations__xml=CVAT.format(shape))
+    for given in (labels, labels / "annotations.xml"):
+        dataset = read(given)
+        full, empty = dataset.samples
+        assert full["annotations"][0]["bbox"] == pytest.approx(BOX)
+        assert (full["scene"], empty["annotations"], dataset.faults) == ("b", [], ())
+
+
+def test_a_class_name_in_a_declared_encoding_is_read(label, read):
+    text = '<?xml version="1.0" encoding="gbk"?>' + VOC.format(difficult=0).replace("ship", "船")
+    label(b__xml=text.encode("gbk"))
+    assert read().classes == ("船",)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("<GRD>\n<ship><Ship_Type>Cargo</Ship_Type></ship></GRD>", "the root element GRD"),
+        (
+            "<annotation>\n<vessel><xmin>1</xmin></vessel></annotation>",
+            "line 2: holds no object but the unknown element vessel",
+        ),
+        ("<HRSC_Image></HRSC_Image>", "without the element HRSC_Objects"),
+        ("<annotations><track id='0'/></annotations>", "the root element annotations"),
+    ],
+)
+def test_an_unknown_structure_is_an_error_and_no_empty_image(label, read, text, what):
+    label(a_0_0__xml=VOC.format(difficult=0), b__xml=text)
+    dataset = read()
+    (fault,) = dataset.faults
+    assert (fault.code, fault.severity) == ("structure unknown", "error")
+    assert what in fault.sentence
+    assert "looked for: object elements" in fault.sentence
+    assert len(dataset.samples) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<annotation><filename>b.png</filename><sensor>GF-3</sensor></annotation>",
+        "<annotation><source><database>x</database></source><segmented>0</segmented></annotation>",
+        "<HRSC_Image><HRSC_Objects/></HRSC_Image>",
+    ],
+)
+def test_a_known_structure_without_objects_is_an_empty_image(label, read, text):
+    label(b__xml=text)
+    dataset = read(classes=["ship"])
+    assert (len(dataset.samples), dataset.samples[0]["annotations"]) == (1, [])
+    assert not dataset.faults
+
+
+def test_what_cvat_has_no_box_for_is_named_with_its_line(label, read):
+    label(annotations__xml=CVAT.format('<polyline label="ship" points="1,2;3,4"/>'))
+    (fault,) = read(classes=["ship"]).faults
+    assert "annotations.xml, line 3: the object is a polyline" in fault.sentence
+
+
+def test_class_names_that_are_no_utf8_are_refused_with_their_line(label, read, folder):
+    label(a_0_0__txt=YOLO)
+    (folder / "labels" / "classes.txt").write_bytes("ok\n船\n".encode("gbk"))
+    with pytest.raises(DatasetError, match=r"classes\.txt, line 2: is no UTF-8 text; save it as"):
+        read()
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "sentence"),
+    [
+        (
+            Format.yolo,
+            "1 1 9 1 9 9 1 9 ship 0",
+            "line 1: .* looks like DOTA .* usecase.format=dota",
+        ),
+        (Format.yolo, "10 5 30 5 30 15 10 15 0 1", "looks like DOTA .* usecase.format=dota"),
+        (Format.yolo, "0 10 5 30 5 30 15 10 15", "line 1: .*: 30 is no share of the image"),
+        (Format.yolo, "0 nan 0.5 0.1 0.1", "line 1: .*numbers must be finite"),
+        (Format.dota, "0 0.1 0.1 0.3 0.1 0.3 0.3 0.1 0.3", "line 1: .* looks like YOLO .*=yolo"),
+        (Format.dota, "0 0.5 0.5 0.1 0.1", "line 1: .* looks like YOLO"),
+        (Format.dota, "inf 5 30 5 30 15 10 15 ship 0", "line 1: .*numbers must be finite"),
+    ],
+)
+def test_a_file_of_another_format_is_named_with_the_key_to_set(label, read, form, text, sentence):
+    label(b__txt=text)
+    faults = read(form=form, classes=["ship"]).faults
+    (fault,) = [each for each in faults if each.severity == "error"]
+    assert re.search(sentence, fault.sentence)
+
+
+def test_dota_with_numbers_for_classes_is_told_from_yolo(label, read):
+    assert format_of(label(b__txt="10 5 30 5 30 15 10 15 7 0")) is Format.dota
+    dataset = read()
+    assert dataset.classes == ("7",)
+    assert dataset.samples[0]["annotations"][0]["bbox"] == BOX
+
+
+def test_labels_beside_images_are_read_with_and_without_a_data_yaml(folder, read):
+    (folder / "images" / "b.txt").write_text(YOLO)
+    (folder / "data.yaml").write_text("names: [ship]\ntrain: images\n")
+    for given in ((folder / "images", folder / "images"), (folder / "data.yaml", None)):
+        last = read(*given, classes=["ship"]).samples[-1]
+        assert last["annotations"][0]["bbox"] == pytest.approx(BOX)
+
+
+def test_a_label_file_in_another_subfolder_belongs_to_the_only_image_of_its_name(folder, read):
+    (folder / "labels" / "train").mkdir(parents=True)
+    (folder / "labels" / "train" / "b.txt").write_text(YOLO)
+    dataset = read(classes=["ship"])
+    assert len(dataset.samples[-1]["annotations"]) == 1
+    assert not [fault for fault in dataset.faults if fault.severity == "error"]

@@ -7,19 +7,22 @@ written whole or not at all.
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 import rasterio
 
 from sar_experiments.data.images import (
     DTYPES,
+    SUFFIXES,
     image_size,
     polarisation_files,
     read_image,
-    read_nodata,
+    read_pixels,
     with_polarisations,
     write_geotiff,
     write_image,
 )
+from sar_experiments.data.label_files import files_in
 from sar_experiments.errors import DatasetError
 
 # Two files of one row and two pixels, written by Pillow 13.
@@ -63,7 +66,7 @@ def test_a_gray_png_comes_back_as_one_channel_of_its_dtype(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("channels", [1, 2, 5])
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
 def test_a_tiff_keeps_every_value_of_every_dtype_and_channel(tmp_path, dtype, channels):
     pixels = (np.arange(4 * 5 * channels) * 211 - 50).reshape(4, 5, channels).astype(dtype)
     write_image(tmp_path / "a.tif", pixels)
@@ -86,10 +89,13 @@ def test_a_gray_jpeg_has_one_channel(tmp_path, gray):
     assert read_image(tmp_path / "a.jpg").shape == (40, 60, 1)
 
 
-def test_alpha_of_a_png_is_dropped(tmp_path, colour):
+def test_alpha_of_a_png_is_no_channel_but_says_where_data_is(tmp_path, colour):
     alpha = np.full((40, 60, 1), 9, np.uint8)
+    alpha[:3, 5:] = 0
     encode(tmp_path / "a.png", np.concatenate([colour[:, :, ::-1], alpha], axis=2))
-    assert np.array_equal(read_image(tmp_path / "a.png"), colour)
+    image, valid = read_pixels(tmp_path / "a.png")
+    assert np.array_equal(image, colour)
+    assert np.array_equal(valid, alpha[:, :, 0] > 0)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +134,6 @@ def test_a_name_with_a_list_in_braces_is_one_image_of_several_files(tmp_path, gr
         read_image([tmp_path / "chip_vv.tif", tmp_path / "chip_vh.tif"]),
     )
     assert image_size(together) == (*gray.shape[:2], 2)
-    assert read_nodata(together) is None
     (tmp_path / "chip_vh.tif").unlink()
     with pytest.raises(DatasetError, match=r"chip_vh.tif is missing"):
         read_image(together)
@@ -148,12 +153,14 @@ def test_polarisations_turn_the_annotated_file_into_all():
         with_polarisations("a_HH.tif", ["VV", "VH"])
 
 
-def test_polarisations_that_declare_other_nodata_are_refused(tmp_path, gray):
+def test_each_polarisation_has_the_nodata_of_its_file(tmp_path):
     place = {"transform": (10, 0, 0, 0, -10, 0), "crs": "EPSG:32611", "tags": {}}
-    for name, nodata in (("vv", 0.0), ("vh", None)):
-        write_geotiff(tmp_path / f"{name}.tif", gray, nodata=nodata, **place)
-    with pytest.raises(DatasetError, match="both must declare the same"):
-        read_nodata(tmp_path / "{vv,vh}.tif")
+    pixels = np.array([[0, 7, 9]], np.uint8)
+    for name, nodata in (("vv", 0.0), ("vh", 9.0)):
+        write_geotiff(tmp_path / f"{name}.tif", pixels, nodata=nodata, **place)
+    image, valid = read_pixels(tmp_path / "{vv,vh}.tif")
+    assert image.tolist() == [[[0, 0], [7, 7], [9, 9]]]
+    assert valid.tolist() == [[False, True, False]]
 
 
 def test_no_files_at_all_are_refused():
@@ -170,18 +177,6 @@ def test_the_size_in_the_header_is_the_size_of_the_pixels(tmp_path, gray, colour
     else:
         write_image(path, pixels)
     assert image_size(path) == read_image(path).shape
-
-
-def test_the_camera_orientation_tag_turns_nothing(tmp_path, gray):
-    path = encode(tmp_path / "a.jpg", gray)
-    upright = read_image(path)
-    # An EXIF segment whose only entry is orientation 6: turn by 90 degrees.
-    entry = bytes.fromhex("4578696600004d4d002a000000080001011200030000000100060000" + "00000000")
-    segment = b"\xff\xe1" + (len(entry) + 2).to_bytes(2, "big") + entry
-    whole = path.read_bytes()
-    path.write_bytes(whole[:2] + segment + whole[2:])
-    assert np.array_equal(read_image(path), upright)
-    assert image_size(path) == (40, 60, 1)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif"])
@@ -219,7 +214,7 @@ def test_one_flipped_bit_in_a_png_is_noticed(tmp_path, gray):
         read_image(path)
 
 
-@pytest.mark.parametrize("look", [read_image, image_size, read_nodata])
+@pytest.mark.parametrize("look", [read_image, image_size, read_pixels])
 def test_missing_empty_and_unknown_files_are_named(tmp_path, look):
     (tmp_path / "empty.png").touch()
     (tmp_path / "notes.txt").write_text("x")
@@ -256,8 +251,9 @@ def test_a_geotiff_keeps_where_it_is(tmp_path, gray):
     pixels = np.tile(gray, (10, 8))
     path = tmp_path / "scene.tif"
     write_geotiff(path, pixels, transform=transform, crs="EPSG:32611", nodata=0, tags={"seed": "3"})
-    assert read_nodata(path) == 0.0
-    assert np.array_equal(read_image(path)[:, :, 0], pixels)
+    image, valid = read_pixels(path)
+    assert np.array_equal(image[:, :, 0], pixels)
+    assert np.array_equal(valid, pixels != 0)
     with rasterio.open(path) as raster:
         assert tuple(raster.transform)[:6] == transform
         assert raster.crs.to_epsg() == 32611
@@ -266,10 +262,12 @@ def test_a_geotiff_keeps_where_it_is(tmp_path, gray):
         assert raster.tags()["seed"] == "3"
 
 
-def test_nodata_is_none_where_none_is_declared(tmp_path, gray):
+def test_all_is_data_where_nothing_is_declared(tmp_path, gray):
+    gray[0, :2] = 0, 255
     for name in ("a.png", "a.tif"):
         write_image(tmp_path / name, gray)
-        assert read_nodata(tmp_path / name) is None
+        assert read_pixels(tmp_path / name)[1].all()
+        assert np.array_equal(read_pixels(tmp_path / name, nodata=255)[1], gray != 255)
 
 
 @pytest.mark.parametrize(
@@ -300,3 +298,54 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
         write_image(tmp_path / name, gray // 2)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert np.array_equal(read_image(tmp_path / name)[:, :, 0], gray)
+
+
+# --- Kinds that are refused by name --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_a_jpeg_to_be_shown_turned_is_refused(tmp_path, orientation):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    PIL.Image.new("L", (40, 30), 90).save(tmp_path / "a.jpg", exif=exif)
+    with pytest.raises(DatasetError, match=rf"a\.jpg is to be shown turned .*{orientation}\)"):
+        read_image(tmp_path / "a.jpg")
+    exif[0x0112] = 1
+    PIL.Image.new("L", (40, 30), 90).save(tmp_path / "b.jpg", exif=exif)
+    assert read_image(tmp_path / "b.jpg").shape == (30, 40, 1)
+
+
+def test_a_tiff_of_single_bits_is_refused(tmp_path):
+    PIL.Image.new("1", (40, 30), 1).save(tmp_path / "a.tif")
+    with pytest.raises(DatasetError, match=r"a\.tif stores 1 bit a pixel"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_a_tiff_with_a_palette_is_refused(tmp_path):
+    image = PIL.Image.new("P", (40, 30), 3)
+    image.putpalette([n for level in range(256) for n in (level, 0, 255 - level)])
+    image.save(tmp_path / "a.tif")
+    with pytest.raises(DatasetError, match=r"a\.tif stores places in a table of colours"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_a_file_of_another_driver_is_no_tiff(tmp_path):
+    write_image(tmp_path / "secret.tif", np.full((4, 5), 7, np.uint8))
+    (tmp_path / "a.tif").write_text(
+        '<VRTDataset rasterXSize="5" rasterYSize="4"><VRTRasterBand dataType="Byte" band="1">'
+        f"<SimpleSource><SourceFilename>{tmp_path / 'secret.tif'}</SourceFilename>"
+        "<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    for read in (read_image, image_size):
+        with pytest.raises(DatasetError, match=r"a\.tif has no readable header"):
+            read(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("name", ["a.bmp", "sub/b.JP2", "c.webp"])
+def test_images_of_other_kinds_are_refused_by_name_and_not_passed_over(tmp_path, name):
+    write_image(tmp_path / "good.png", np.zeros((4, 5), np.uint8))
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(DatasetError, match=rf"{name} is an image that cannot be read"):
+        files_in(tmp_path, SUFFIXES)
+    assert files_in(tmp_path, (".txt",)) == []

@@ -22,10 +22,12 @@ FLIP = {"_target_": "albumentations.HorizontalFlip", "p": 1.0}
 class Linear:
     """Stands in for Radiometry: stored numbers over the largest of them."""
 
+    nodata = None
+
     def __init__(self, largest=255.0):
         self.largest = largest
 
-    def encode(self, pixels, nodata=None):
+    def encode(self, pixels, valid=None):
         return (pixels.astype(np.float32) / self.largest).clip(0, 1)
 
 
@@ -234,7 +236,9 @@ def test_a_file_of_another_size_than_annotated_is_named(make_sample):
 
 def test_a_file_that_does_not_fit_the_radiometry_is_named(make_sample):
     class OneChannel:
-        def encode(self, pixels, nodata=None):
+        nodata = None
+
+        def encode(self, pixels, valid=None):
             raise DatasetError("the image has 2 channels")
 
     mapper = SarMapper(OneChannel(), config(), is_train=False)

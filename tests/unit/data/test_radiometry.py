@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sar_experiments.data.images import read_image, read_nodata
+from sar_experiments.data.images import read_pixels
+from sar_experiments.data.pixels import has_data
 from sar_experiments.data.radiometry import (
     Radiometry,
     describe_difference,
@@ -36,7 +37,10 @@ def column(*values, dtype):
 
 
 def encoded(radiometry, *values, dtype, nodata=None):
-    return radiometry.encode(column(*values, dtype=dtype), nodata=nodata).ravel().tolist()
+    pixels = column(*values, dtype=dtype)
+    marks = [mark for mark in (nodata, radiometry.nodata) if mark is not None]
+    valid = has_data(np.moveaxis(pixels, 2, 0), [marks])
+    return radiometry.encode(pixels, valid=valid).ravel().tolist()
 
 
 def test_eight_bits_span_zero_to_one(radiometry):
@@ -163,9 +167,9 @@ def test_a_real_scene_whose_zeros_mean_no_data_keeps_them_dark(radiometry):
     scene = Path(__file__).parents[4] / "shared" / "data" / "s1_port_la" / "2021-01-05.tif"
     if not scene.is_file():
         pytest.skip(f"{scene} is not there: real Sentinel-1 data is not part of the repository")
-    pixels = read_image(scene)
+    pixels, valid = read_pixels(scene)
     sentinel = radiometry("radiometry=sentinel1_db", "radiometry.stored_as=db", *ONE_CHANNEL)
-    image = sentinel.encode(pixels, nodata=read_nodata(scene))
+    image = sentinel.encode(pixels, valid=valid)
     assert pixels.dtype == np.float64
     assert (image[pixels == 0] == 0).all()
     assert 0.1 < np.median(image[pixels != 0]) < 0.7  # sea and land, neither black nor white

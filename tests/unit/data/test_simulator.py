@@ -24,6 +24,10 @@ from sar_experiments.data.simulator import (
     simulate_image,
     simulate_scene,
 )
+from sar_experiments.data.simulator.canvas import Canvas
+from sar_experiments.data.simulator.chance import draw_normal
+from sar_experiments.data.simulator.clutter import draw_sea_state, paint_ground
+from sar_experiments.data.simulator.sensor import expose
 from sar_experiments.errors import DatasetError
 
 SETTINGS = SimulatorSettings(
@@ -70,9 +74,107 @@ def test_speckle_of_l_looks_has_mean_one_and_variance_one_over_l(looks):
     assert speckle.var() * looks == pytest.approx(1, abs=0.03)
 
 
-def test_speckle_of_neighbouring_pixels_is_independent():
-    speckle = draw_speckle(np.random.default_rng(0), (400, 400), looks=1.0)
-    assert abs(np.corrcoef(speckle[:, 1:].ravel(), speckle[:, :-1].ravel())[0, 1]) < 0.01
+def band_limited(distance_px):
+    """Return the response to a point by integrating its spectrum: one cycle a cell of 1.25 px,
+    weighted by a Hamming window of 0.75."""
+    cycles = np.linspace(-0.5, 0.5, 4001) / 1.25
+    window = 0.75 + 0.25 * np.cos(2 * np.pi * cycles * 1.25)
+    waves = np.cos(2 * np.pi * np.multiply.outer(np.abs(distance_px), cycles))
+    return (window * waves).sum(axis=-1) / window.sum()
+
+
+def test_speckle_is_correlated_as_the_impulse_response_says():
+    speckle = draw_speckle(np.random.default_rng(0), (1200, 1200), looks=2.0)
+    lags = np.arange(400)
+    response = band_limited(lags - 200)
+    field = np.array([(response[: 400 - k] * response[k:]).sum() for k in range(4)])
+    expected = (field / field[0]) ** 2  # of the power of circular Gaussian fields (Siegert)
+    away = speckle - speckle.mean()
+    for k in range(1, 4):
+        for one, other in ((away[k:], away[:-k]), (away[:, k:], away[:, :-k])):
+            assert (one * other).mean() / away.var() == pytest.approx(expected[k], abs=0.015)
+    assert expected[1] > 0.2
+
+
+def test_speckle_has_its_tail_beyond_one_in_a_million():
+    speckle = draw_speckle(np.random.default_rng(1), (2000, 2000), looks=1.0)
+    for rate, error in ((1e-4, 0.15), (1e-5, 0.45)):
+        measured = (speckle > -np.log(rate)).mean()
+        assert measured == pytest.approx(rate, rel=error)
+    assert speckle.max() > -np.log(1e-6)
+
+
+def test_normal_numbers_have_tails_down_to_one_in_ten_million():
+    drawn = draw_normal(np.random.default_rng(2), (5000, 4000))
+    for beyond, rate in ((4.5, 6.795e-6), (5.0, 5.733e-7), (5.3, 1.158e-7)):  # both sides
+        expected = rate * drawn.size
+        assert (np.abs(drawn) > beyond).sum() == pytest.approx(expected, abs=4 * expected**0.5)
+
+
+# --- Sensor ----------------------------------------------------------------------------------
+
+
+def exposed(points, size_px=256, pixel_m=10.0, **settings):
+    """Return the power, relative to the sea, of points before next to nothing."""
+    wide = replace(
+        SETTINGS, image_size_px=size_px, pixel_m=pixel_m, dtype="float32", max_objects=1,
+        **settings,
+    )  # fmt: skip
+    canvas = Canvas(wide, np.random.default_rng(0), size_px, 1)
+    canvas.intensity = np.full((size_px, size_px), 1e-6, np.float32)
+    canvas.points = list(points)
+    return 10 ** ((expose(canvas) + 20) / 10)
+
+
+def test_a_strong_point_shows_sidelobes_along_range_and_azimuth_as_its_band_has_them():
+    power = exposed([(128.5, 100.5, 1e7)], ambiguity_db=-60.0)
+    for distance in (1, 2, 3, 5, 10, 20, 40):
+        expected = 1e7 * band_limited(np.array([float(distance)]))[0] ** 2
+        if expected < 1:
+            continue
+        for row, column in ((100, 128 + distance), (100 - distance, 128), (100, 128 - distance)):
+            assert 10 * np.log10(power[row, column] / expected) == pytest.approx(0, abs=0.3)
+    first = max(band_limited(np.arange(1.6, 4, 0.01)) ** 2)
+    assert -24 < 10 * np.log10(first) < -19  # of the highest sidelobe
+
+
+def test_a_strong_point_has_ghosts_before_and_behind_it():
+    settings = {"ambiguity_m": 800.0, "ambiguity_db": -25.0}
+    power = exposed([(60.5, 120.5, 1e6)], **settings)
+    for row in (120 - 80, 120 + 80):
+        assert 10 * np.log10(power[row, 60] / power[120, 60]) == pytest.approx(-25, abs=0.5)
+    assert exposed([(60.5, 120.5, 1e6)], **{**settings, "ambiguity_db": -60.0})[40, 60] < 1
+
+
+def test_ghosts_of_ships_outside_are_seen_and_are_no_truth():
+    settings = replace(SHIPS, classes=("platform",), empty_share=1.0, dtype="float32", looks=8.0)
+    plain = replace(settings, ambiguity_db=-60.0)
+    brightest = [
+        np.array([np.max(image.pixels - np.median(image.pixels)) for image in train_images(s, 24)])
+        for s in (settings, plain)
+    ]
+    assert not any(image.objects for image in train_images(settings, 4))
+    assert np.quantile(brightest[0], 0.9) > np.quantile(brightest[1], 0.9) + 3
+
+
+def test_swell_and_wind_rolls_have_the_stated_wavelengths():
+    for name in ("swell", "rolls"):
+        state = replace(
+            draw_sea_state(np.random.default_rng(0), 10.0),
+            swell_per_px=(0.0, 256 / 16), swell_depth=0.5 * (name == "swell"),
+            rolls_per_px=(256 / 64, 0.0), rolls_depth=0.5 * (name == "rolls"),
+            texture_shape=40, wind_spread=0.1, range_slope=0.0,
+        )  # fmt: skip
+        canvas = Canvas(SHIPS, np.random.default_rng(4), 256, 0)
+        paint_ground(canvas, state, "open")
+        along = np.abs(np.fft.fft2(canvas.intensity - canvas.intensity.mean())) ** 2
+        spectrum = along[:128, :128]
+        if name == "swell":  # 16 waves in 256 rows
+            near = spectrum[12:21, :5].sum()
+            assert near > 4 * spectrum[24:33, :5].sum()
+        else:  # 4 in 256 columns
+            near = spectrum[:3, 2:7].sum()
+            assert near > 4 * spectrum[:3, 9:14].sum()
 
 
 def test_the_sea_varies_more_than_its_speckle_alone():
@@ -291,7 +393,7 @@ def test_pixels_and_truth_are_the_same_on_every_machine():
         digest.update(image.pixels.tobytes())
         digest.update(repr(image.objects).encode())
     # NumPy 2.4.6 and SciPy 1.17.1 on x86-64
-    assert digest.hexdigest()[:16] == "657662542d063a95"
+    assert digest.hexdigest()[:16] == "d2909449f4cb8368"
 
 
 # --- Files -----------------------------------------------------------------------------------
@@ -454,6 +556,8 @@ def test_an_empty_folder_is_filled(tmp_path):
         ({"classes": ("submarine",)}, "'submarine'.* must name some of ship"),
         ({"dtype": "float64"}, "dtype='float64' must be one of uint8, uint16, float32"),
         ({"shortest_px": 2.0}, "shortest_px=2.0 must lie from 3 to 32"),
+        ({"ambiguity_db": 3.0}, "ambiguity_db=3.0 must lie from -60 to -10"),
+        ({"ambiguity_m": 0.0}, "ambiguity_m=0.0 must lie from 500"),
         ({"max_objects": 0}, "max_objects=0 must lie from 1"),
         ({"class_weights": (1.0,)}, "class_weights=.1.0. must hold a number"),
     ],

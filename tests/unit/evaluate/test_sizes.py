@@ -62,7 +62,7 @@ def test_detections_below_the_threshold_and_crowds_do_not_count():
     bins = sized(samples, {1: found_in(samples[0], (0, 3, 4), score=0.4)}, threshold=0.5)
     assert [b.hits for b in bins] == [0, 0, 0]
     assert bins[2].truths == 1
-    assert [b.hits for b in sized(samples, {}, threshold=None)] == [0, 0, 0]
+    assert [b.hits for b in sized(samples, {})] == [0, 0, 0]
 
 
 def test_a_size_without_objects_has_no_recall_and_no_ap():
@@ -77,7 +77,7 @@ def test_one_bin_for_all_is_the_measurement_itself(rng):
         boxes = [np.add(a["bbox"], rng.uniform(-2, 2, 4)) for a in sample["annotations"]]
         found[sample["image_id"]] = Detections.of(boxes, rng.uniform(0, 1, 4), [0] * 4)
     told = measure(samples, found, ("ship",), max_detections=100, match_iou=0.5)
-    threshold = told.values["threshold"]
+    threshold = told.thresholds.least
     (every,) = sized(samples, found, edges=(), threshold=threshold)
     assert (every.ap, every.ap50) == (told.values["AP"], told.values["AP50"])
     assert (every.hits, every.truths) == (told.hits, told.hits + told.misses)

@@ -13,13 +13,15 @@ from sar_experiments.data.radiometry import Radiometry
 from sar_experiments.detections import Detections
 from sar_experiments.errors import CheckpointError
 from sar_experiments.export import agreement
-from sar_experiments.export.session import OnnxAbout, open_onnx
+from sar_experiments.export.session import METADATA_KEY, OnnxAbout, open_onnx
+from sar_experiments.thresholds import chosen
 
 pytestmark = pytest.mark.detectron2
 onnx = pytest.importorskip("onnx", reason="needs the extra export")
 pytest.importorskip("onnxruntime", reason="needs the extra export")
 
 CLASSES = ("ship", "platform")
+THRESHOLDS = chosen({"ship": (0.4, 0.8), "platform": None}, {"ship": 9, "platform": 3})
 SIZES = ((256, 320), (97, 130), (200, 160))
 
 
@@ -48,7 +50,7 @@ def about_of(config):
         step=7,
         checkpoint="model_best.pth",
         chip_px=128,
-        min_score=0.4,
+        thresholds=THRESHOLDS,
         versions={"torch": "1"},
     )
 
@@ -104,6 +106,36 @@ def test_the_file_says_who_it_is(tiny):
     assert detector.about.to_json() == about_of(config).to_json()
     assert detector.classes == CLASSES
     assert detector.radiometry == Radiometry.from_config(config.radiometry)
+
+
+def test_the_file_holds_the_threshold_of_each_class(tiny):
+    thresholds = open_onnx(tiny[2], threads=1).about.thresholds
+    assert thresholds == THRESHOLDS
+    assert thresholds.scores == {"ship": 0.4, "platform": 0.5}
+
+
+@pytest.mark.parametrize(("min_score", "scores"), [(0.3, [0.3, 0.3]), (None, None)])
+def test_a_file_of_an_older_version_has_one_threshold_for_all_classes(
+    tiny, tmp_path, min_score, scores
+):
+    content = onnx.load(tiny[2])
+    about = json.loads(content.metadata_props[0].value)
+    del about["thresholds"]
+    content.metadata_props[0].value = json.dumps({**about, "min_score": min_score})
+    onnx.save(content, tmp_path / "old.onnx")
+    thresholds = open_onnx(tmp_path / "old.onnx", threads=1).about.thresholds
+    assert (None if thresholds is None else list(thresholds.scores.values())) == scores
+
+
+def test_a_file_with_broken_thresholds_is_refused(tiny, tmp_path):
+    content = onnx.load(tiny[2])
+    (each,) = (each for each in content.metadata_props if each.key == METADATA_KEY)
+    about = json.loads(each.value)
+    del about["thresholds"]["classes"]["platform"]
+    each.value = json.dumps(about)
+    onnx.save(content, tmp_path / "broken.onnx")
+    with pytest.raises(CheckpointError, match="task=export writes files that do"):
+        open_onnx(tmp_path / "broken.onnx", threads=1)
 
 
 def test_tiles_go_through_the_radiometry_and_no_data_is_dark(tiny, rng):

@@ -3,10 +3,12 @@
 Keys that Detectron2 does not have are refused before anything is built.
 """
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from detectron2.model_zoo import get_config_file
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
@@ -92,6 +94,20 @@ def test_a_base_that_the_zoo_lacks_is_refused(typed_config):
     config = typed_config("model=tiny")
     with pytest.raises(ConfigError, match=r"model\.base=nowhere\.yaml"):
         detectron2_config(spec_of(config, base="nowhere.yaml"), device="cpu")
+
+
+@pytest.mark.parametrize("is_relative", [False, True])
+def test_a_base_outside_the_zoo_is_not_read_since_detectron2_runs_what_it_asks_for(
+    typed_config, tmp_path, is_relative
+):
+    base = tmp_path / "evil.yaml"
+    base.write_text(f"SEED: !!python/object/apply:os.mkdir ['{tmp_path / 'made'}']\n")
+    zoo = Path(get_config_file("Base-RCNN-FPN.yaml")).parent
+    named = os.path.relpath(base, zoo) if is_relative else str(base)
+    assert (zoo / named).exists()
+    with pytest.raises(ConfigError, match=r"model\.base=.*evil\.yaml is not in Detectron2's model"):
+        detectron2_config(spec_of(typed_config("model=tiny"), base=named), device="cpu")
+    assert not (tmp_path / "made").exists()
 
 
 def test_what_detectron2_cannot_build_is_a_config_error(typed_config):

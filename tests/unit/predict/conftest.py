@@ -42,7 +42,7 @@ def detector():
 def write_scene(tmp_path):
     """Write pixels (H, W) or (C, H, W) as a raster and return its path."""
 
-    def write(name, pixels, **profile):
+    def write(name, pixels, *, scales=None, offsets=None, **profile):
         pixels = np.asarray(pixels)
         bands = pixels if pixels.ndim == 3 else pixels[None]
         path = tmp_path / name
@@ -58,6 +58,10 @@ def write_scene(tmp_path):
             **{"dtype": bands.dtype} | settings,
         ) as raster:
             raster.write(bands)
+            if scales is not None:
+                raster.scales = scales
+            if offsets is not None:
+                raster.offsets = offsets
         return path
 
     return write

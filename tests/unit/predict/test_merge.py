@@ -194,3 +194,20 @@ def test_a_scene_without_detections_has_none(rule):
     found, plan = tiles_of((0, ([], [], [])))
     assert len(merge_tiles(found, plan, rule=rule, overlap=0.5)) == 0
     assert len(merge_tiles([], plan, rule=rule, overlap=0.5)) == 0
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "kept"),
+    [(None, 0), ([0.5, 0.5], 0), ([0.6, 0.2], 1), ([0.69, 0.5], 1), ([0.2, 0.6], 0)],
+)
+def test_of_two_classes_on_one_place_the_one_further_above_its_threshold_stays(thresholds, kept):
+    plan = list(plan_tiles(height=100, width=100, tile_px=100, overlap_px=0))
+    box = [10, 10, 30, 20]
+    found = [(0, Detections.of([box, box], [0.7, 0.62], [0, 1]))]
+    least = None if thresholds is None else np.array(thresholds, np.float32)
+    merged = merge_tiles(
+        found, plan, rule=MergeRule.interior_nms, overlap=0.5,
+        across_classes=True, thresholds=least,
+    )  # fmt: skip
+    assert merged.classes.tolist() == [kept]
+    assert merged.scores.tolist() == pytest.approx([(0.7, 0.62)[kept]])

@@ -82,7 +82,7 @@ def test_objects_carry_class_score_size_axis_scene_and_time(folder):
     assert upright.score == pytest.approx(0.9)
     assert upright.length_m == pytest.approx(300, rel=0.05)
     assert upright.width_m == pytest.approx(60, rel=0.05)
-    assert abs((upright.heading_deg + 90) % 180 - 90) < 2  # the grid of the map, not north
+    assert abs((upright.axis_deg + 90) % 180 - 90) < 2  # the grid of the map, not north
     assert str(upright.scene).startswith("2021-01-05")
     assert str(upright.time).startswith("2021-01-05")
     assert upright.file.endswith("2021-01-05.tif")
@@ -132,7 +132,7 @@ def test_the_geopackage_holds_both_in_layers(folder):
     geojson = geopandas.read_file(folder / "detections.geojson")
     assert kept.crs == "EPSG:4326"
     assert kept.geometry.union_all().equals_exact(geojson.geometry.union_all(), 1e-7)
-    numbers = ["score", "length_m", "heading_deg"]
+    numbers = ["score", "length_m", "axis_deg"]
     assert kept[numbers].to_numpy() == pytest.approx(geojson[numbers].to_numpy(), nan_ok=True)
     assert geopandas.read_file(path, layer="filtered").reason.tolist() == ["avoid"]
 
@@ -150,6 +150,12 @@ def test_pycocotools_opens_the_coco_file(folder):
     assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == ["bright"]
     boxes = sorted(tuple(each["bbox"]) for each in coco.loadAnns(coco.getAnnIds(imgIds=[1])))
     assert boxes == [(10, 20, 30, 6), (95, 90, 30, 8), (150, 10, 6, 30)]
+    frame = geopandas.read_file(folder / "detections.geojson").set_index("left_px")
+    names = ["lon", "lat", "length_m", "width_m", "axis_deg"]
+    for each in coco.loadAnns(coco.getAnnIds(imgIds=[1])):
+        row = frame.loc[each["bbox"][0]]
+        assert [each[name] for name in names] == row[names].tolist()
+    assert all(each["axis_deg"] is None for each in coco.loadAnns(coco.getAnnIds(imgIds=[2])))
 
 
 def test_the_style_is_xml_that_names_every_class():

@@ -13,7 +13,13 @@ import shapely
 
 from sar_experiments.detections import Detections
 from sar_experiments.errors import SceneError
-from sar_experiments.predict.runner import SceneFailure, ScenePrediction, predict, with_tile_sizes
+from sar_experiments.predict.runner import (
+    SceneFailure,
+    ScenePrediction,
+    predict,
+    why_unseen,
+    with_tile_sizes,
+)
 from sar_experiments.predict.sources import find_scenes
 
 BARS = [(10, 20, 30, 26), (95, 90, 125, 98), (150, 10, 156, 30), (180, 180, 199, 186)]
@@ -85,6 +91,23 @@ def test_what_the_radiometry_calls_no_data_is_none(run, write_scene, sea):
     assert prediction.objects == ()
 
 
+@pytest.mark.parametrize("pixels", [np.zeros((90, 90)), np.full((90, 90), np.nan)])
+def test_a_scene_without_a_valid_pixel_says_so(run, write_scene, pixels):
+    (prediction,) = run(write_scene("empty.tif", pixels.astype(np.float32), nodata=0.0))
+    assert prediction.objects == ()
+    assert why_unseen(prediction, nodata=-1.0).endswith(
+        "empty.tif has no pixel with data: all are its nodata (0), radiometry.nodata (-1), NaN,"
+        " infinite or masked; nothing was looked at"
+    )
+
+
+def test_a_scene_with_a_valid_pixel_says_nothing(run, write_scene):
+    pixels = np.zeros((90, 90), np.uint8)
+    pixels[45, 45] = 1
+    (prediction,) = run(write_scene("scene.tif", pixels, nodata=0.0))
+    assert why_unseen(prediction) is None
+
+
 def test_images_of_a_folder_share_batches(run, write_scene, sea, detector, tmp_path):
     for number in range(5):
         write_scene(
@@ -121,36 +144,6 @@ def test_an_interrupted_prediction_goes_on_where_it_stopped(
     assert boxes_of(prediction) == sorted(BARS)
 
 
-def test_tiles_come_together_in_the_same_blocks_after_an_interruption(
-    run, write_scene, sea, detector, tmp_path
-):
-    path = write_scene("scene.tif", sea(420, 460, BARS))
-    options = {"settings": {"batch_size": 4}, "log": tmp_path / "tiles.jsonl"}
-    run(path, settings={"batch_size": 4})
-    uninterrupted = list(detector.batches)
-    assert len(uninterrupted[0]) == 4
-    detector.batches.clear()
-    while not run(path, is_interrupted=lambda: bool(detector.batches), **options):
-        first, detector.batches = list(detector.batches), []
-        assert first == uninterrupted[: len(first)]
-        del uninterrupted[: len(first)]
-    assert detector.batches == uninterrupted
-
-
-def test_a_block_that_was_not_written_down_whole_is_done_again(
-    run, write_scene, sea, detector, tmp_path
-):
-    path, log = write_scene("scene.tif", sea(420, 460, BARS)), tmp_path / "tiles.jsonl"
-    run(path, settings={"batch_size": 4}, log=log)
-    first = detector.batches[0]
-    lines = log.read_bytes().splitlines(keepends=True)
-    log.write_bytes(b"".join([lines[0], *lines[3:]]))
-    detector.batches.clear()
-    (prediction,) = run(path, settings={"batch_size": 4}, log=log)
-    assert detector.batches == [first]
-    assert boxes_of(prediction) == sorted(BARS)
-
-
 def test_what_was_not_saved_comes_from_the_log_without_a_tile_looked_at_again(
     run, write_scene, sea, detector, tmp_path
 ):
@@ -176,15 +169,6 @@ def test_a_torn_last_line_of_the_log_is_done_again(run, write_scene, sea, detect
     assert sum(len(batch) for batch in detector.batches) == 12 - done_before
 
 
-def test_tiles_begin_on_a_grid_only_where_that_saves_something(run, write_scene, sea, detector):
-    path = write_scene("scene.tif", sea(100, 400))
-    run(path, settings={"batch_size": 4}, grid_px=16)
-    assert [w.left for batch in detector.batches for w in batch][:3] == [0, 48, 96]
-    detector.batches.clear()
-    run(path, settings={"batch_size": 1}, grid_px=16)
-    assert [w.left for batch in detector.batches for w in batch][:3] == [0, 60, 120]
-
-
 def test_a_damaged_line_of_the_log_is_done_again(run, write_scene, sea, detector, tmp_path):
     path, log = write_scene("scene.tif", sea(220, 260, BARS)), tmp_path / "tiles.jsonl"
     run(path, log=log)
@@ -199,7 +183,7 @@ def test_a_damaged_line_of_the_log_is_done_again(run, write_scene, sea, detector
     assert boxes_of(prediction) == sorted(BARS)
 
 
-def test_a_broken_tile_leaves_the_tiles_of_other_scenes_together(run, write_scene, sea, detector):
+def test_a_broken_tile_costs_no_tile_of_other_scenes(run, write_scene, sea, detector):
     paths = [write_scene(f"{name}.tif", sea(100, 160, BARS[:1])) for name in "ab"]
 
     def find(tile):
@@ -212,12 +196,12 @@ def test_a_broken_tile_leaves_the_tiles_of_other_scenes_together(run, write_scen
     first, failure = run(paths, settings={"batch_size": 4})
     assert boxes_of(first) == BARS[:1]
     assert "b.tif, tile 0" in failure.why
-    both, of_the_first = detector.batches[:2]
-    assert len(both) == 4
-    assert of_the_first == both[:2]
+    assert len(detector.batches[0]) == 4
 
 
-@pytest.mark.parametrize("change", [{"identity": "another network"}, {"min_score": 0.1}])
+@pytest.mark.parametrize(
+    "change", [{"identity": "another network"}, {"min_score": 0.1}, {"min_score": {"bright": 0.1}}]
+)
 def test_a_log_of_another_prediction_is_begun_anew(
     run, write_scene, sea, detector, tmp_path, change
 ):
@@ -335,3 +319,95 @@ def test_a_prediction_is_one_per_scene(run, write_scene, sea):
     predictions = run(paths)
     assert [each.header.name for each in predictions] == ["x", "y", "z"]
     assert all(isinstance(each, ScenePrediction) for each in predictions)
+
+
+class TwoClasses:
+    """A ship of 0.65 and a platform of 0.35 in each tile."""
+
+    classes = ("ship", "platform")
+
+    def __call__(self, tiles):
+        boxes = [[20, 20, 40, 30], [60, 60, 70, 70]]
+        return [Detections.of(boxes, [0.65, 0.35], [0, 1]) for _ in tiles]
+
+
+@pytest.mark.parametrize(
+    ("min_score", "names"),
+    [
+        (0.5, ["ship"]),
+        ({"ship": 0.6, "platform": 0.3}, ["ship", "platform"]),
+        ({"ship": 0.7, "platform": 0.3}, ["platform"]),
+        ({"platform": 0.36, "ship": 0.65}, ["ship"]),
+    ],
+)
+def test_each_class_has_a_lowest_score_of_its_own(
+    predict_settings, write_scene, sea, min_score, names
+):
+    path = write_scene("scene.tif", sea(100, 100, []))
+    (prediction,) = predict(
+        find_scenes(str(path)), lambda _: TwoClasses(), predict_settings, min_score=min_score
+    )
+    assert [each.class_name for each in prediction.objects] == names
+
+
+def test_a_class_without_a_lowest_score_is_refused(predict_settings, write_scene, sea):
+    path = write_scene("scene.tif", sea(100, 100, []))
+    with pytest.raises(ValueError, match="no score for platform"):
+        list(
+            predict(
+                find_scenes(str(path)), lambda _: TwoClasses(), predict_settings,
+                min_score={"ship": 0.6},
+            )
+        )  # fmt: skip
+
+
+class ByBrightness:
+    """Scores bars by how bright they are."""
+
+    classes = ("bright",)
+
+    def __init__(self, find):
+        self.find = find
+
+    def __call__(self, tiles):
+        found = []
+        for tile in tiles:
+            each = self.find(tile)
+            at = each.boxes.astype(int)
+            scores = tile.pixels[at[:, 1], at[:, 0], 0] / 250.0
+            found.append(Detections.of(each.boxes, scores, each.classes))
+        return found
+
+
+def test_lower_scores_come_beside_the_objects_and_change_none_of_them(
+    predict_settings, write_scene, detector
+):
+    pixels = np.full((220, 260), 20, np.uint8)
+    pixels[20:26, 10:30] = 240
+    pixels[100:106, 80:110] = 120
+    path = write_scene("scene.tif", pixels)
+    scored = ByBrightness(detector.find)
+
+    def predicted(**options):
+        (each,) = predict(
+            find_scenes(str(path)),
+            lambda _header: scored,
+            predict_settings,
+            min_score=0.8,
+            **options,
+        )
+        return each
+
+    plain, full = predicted(), predicted(lowest_score=0.1)
+    assert plain.scored is None
+    assert boxes_of(full) == boxes_of(plain) == [(10, 20, 30, 26)]
+    assert sorted(full.scored.boxes.tolist()) == [[10, 20, 30, 26], [80, 100, 110, 106]]
+    assert np.allclose(sorted(full.scored.scores), [0.48, 0.96])
+
+
+def test_what_a_mask_filters_is_not_among_the_lower_scores(run, write_scene, sea, tmp_path):
+    path = write_scene("scene.tif", sea(220, 260, BARS))
+    masked = land(tmp_path, on_earth(80, 80, 140, 110))
+    (prediction,) = run(path, settings={"land": str(masked)}, lowest_score=0.1)
+    assert [each.reason for each in prediction.filtered] == ["land"]
+    assert len(prediction.scored) == len(BARS) - 1

@@ -109,6 +109,57 @@ def test_a_palette_of_grays_is_looked_up_and_one_of_colours_refused(tmp_path, rn
         opened(path)
 
 
+def test_bands_with_scale_and_offset_are_read_as_values_in_any_window(write_scene, rng):
+    """int16 in hundredths of a decibel, and a band of half decibels above -60."""
+    stored = rng.integers(-3000, 500, (2, 40, 60)).astype(np.int16)
+    stored[0, 5, 9] = -32768
+    path = write_scene("scene.tif", stored, scales=[0.01, 0.5], offsets=[0, -60], nodata=-32768)
+    scene = opened(path, bands=[2, 1])
+    assert scene.header.dtype == "float32"
+    window = Window(7, 3, 20, 31)
+    tile = scene.read(window)
+    assert tile.pixels.dtype == np.float32
+    expected = np.stack([stored[1] * 0.5 - 60, stored[0] * 0.01], axis=2)[3:31, 7:20]
+    valid = stored[0, 3:31, 7:20] != -32768
+    assert (tile.valid == valid).all()
+    assert tile.pixels[valid] == pytest.approx(expected[valid], abs=1e-4)
+
+
+def test_an_overview_averages_values_not_numbers(write_scene):
+    stored = np.full((900, 1200), -2000, np.int16)
+    stored[:, 600:] = -1000
+    stored[600:] = 0
+    scene = opened(write_scene("scene.tif", stored, scales=[0.01], offsets=[-5], nodata=0))
+    picture, valid = scene.read_overview(longest_px=120)
+    assert picture[10, [5, 115]].tolist() == [-25, -15]
+    assert valid[:59].all()
+    assert not valid[61:].any()
+
+
+def test_each_polarisation_has_the_scale_of_its_file(write_scene):
+    stored = np.full((40, 60), -200, np.int16)
+    write_scene("both/scene_vh.tif", stored)
+    scene = opened(write_scene("both/scene_vv.tif", stored, scales=[0.1]).parent)
+    assert scene.header.bands == ("vv", "vh")
+    assert scene.header.dtype == "float32"
+    assert scene.read(WHOLE).pixels[0, 0].tolist() == [-20, -200]
+
+
+def test_a_scale_of_zero_is_refused_by_name(write_scene):
+    path = write_scene("scene.tif", np.zeros((40, 60), np.int16), scales=[0])
+    with pytest.raises(SceneError, match=r"scene\.tif: band 1 has scale=0 and offset=0; accepted"):
+        opened(path)
+
+
+def test_a_fourth_band_that_is_chosen_is_no_alpha(write_scene):
+    """GDAL takes the fourth of four bands of 8 bits for alpha."""
+    pixels = np.ones((4, 40, 60), np.uint8)
+    pixels[3, 0, 0] = 0
+    path = write_scene("scene.tif", pixels)
+    assert not opened(path).read(WHOLE).valid[0, 0]
+    assert opened(path, bands=[1, 2, 3, 4]).read(WHOLE).valid.all()
+
+
 def test_bands_can_be_chosen_in_any_order(write_scene):
     pixels = np.stack([np.full((40, 60), level, np.uint8) for level in (1, 2, 3)])
     path = write_scene("scene.tif", pixels, photometric="MINISBLACK")
@@ -203,6 +254,26 @@ def test_control_points_of_other_products_are_not_shifted_twice(write_scene, sea
         np.array([[point.col + shift, point.row + shift] for point in stored])
     )
     assert found == pytest.approx(np.array([[point.x, point.y] for point in stored]), abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("name", "tag", "resolution_m"),
+    [
+        ("scene.tif", None, None),
+        ("scene.tif", "12.5", 12.5),
+        ("scene.tif", "4", 10.0),  # averaged: no cell is smaller than a pixel
+        ("scene.tif", "fine", None),
+        ("S1A_IW_GRDH_1SDV_20210105T135116.tif", None, 21.0),
+        ("S1A_IW_GRDH_1SDV_20210105T135116.tif", "30", 30.0),
+    ],
+)
+def test_the_resolution_is_the_tags_or_the_products(write_scene, sea, name, tag, resolution_m):
+    path = write_scene(name, sea(40, 60))
+    if tag is not None:
+        with rasterio.open(path, "r+") as raster:
+            raster.update_tags(resolution_m=tag)
+    found = opened(path).header.resolution_m
+    assert found == (None if resolution_m is None else pytest.approx(resolution_m, rel=1e-3))
 
 
 def test_the_time_of_a_measurement_of_a_short_name_is_its_products(write_scene, sea):

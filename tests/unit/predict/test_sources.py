@@ -1,9 +1,11 @@
 """``source=`` means files, folders, patterns and products; polarisations find together."""
 
+from pathlib import Path
+
 import pytest
 
 from sar_experiments.errors import SceneError
-from sar_experiments.predict.sources import find_scenes
+from sar_experiments.predict.sources import find_scenes, sentinel1_resolution_m
 
 
 @pytest.fixture
@@ -158,3 +160,21 @@ def test_a_product_without_images_is_refused(touch, others):
     folder = touch("P.SAFE/manifest.safe", *others)
     with pytest.raises(SceneError, match=r"no TIFF in a folder measurement; .* level 1, GRD"):
         find_scenes(str(folder / "P.SAFE"))
+
+
+@pytest.mark.parametrize(
+    ("file", "pixel_m", "resolution_m"),
+    [
+        ("S1A_IW_GRDH_1SDV_20210105T135116_20210105T135141_036018_043849_6BC8.tif", 10, 21),
+        ("s1a-iw-grd-vv-20210105t135116-20210105t135141-036018-043849-001.tiff", 10.1, 21),
+        ("s1a-iw-grd-vv-20210105t135116-20210105t135141-036018-043849-001.tiff", 40.2, 87.5),
+        ("s1c-ew-grd-hh-20210105t135116-20210105t135141-036018-043849-001-cog.tiff", 25, 50),
+        ("S1B_EW_GRDM_1SDH_20210105T135116_x.tif", 40, 90),
+        ("S1A_S3_GRDH_1SDV_x.tif", 10, 23),
+        ("x/S1A_IW_GRDH_1SDV_x.SAFE/measurement/iw-vv.tiff", 10, 21),
+        ("ss1a-iw-grd.tif", 10, None),
+        ("2021-01-05.tif", 10, None),
+    ],
+)
+def test_the_resolution_of_sentinel1_is_that_of_its_mode_and_class(file, pixel_m, resolution_m):
+    assert sentinel1_resolution_m(Path(file), pixel_m) == resolution_m

@@ -14,7 +14,13 @@ from sar_experiments.config import SplitConfig, to_plain
 from sar_experiments.data.images import write_image
 from sar_experiments.data.parts import read_parts
 from sar_experiments.detections import Detections
-from sar_experiments.evaluate.metrics import coco_results, flat, measure
+from sar_experiments.evaluate.metrics import (
+    coco_results,
+    flat,
+    measure,
+    measure_any_class,
+    of_one_class,
+)
 
 SIDE_PX = 120
 CLASSES = ("ship", "platform")
@@ -66,8 +72,14 @@ class Folders:
         }
         (self.root / f"{name}.json").write_text(json.dumps(content))
 
-    def run(self, name, *, seed=1, lr=0.1, share=0.7, model=None, overrides=None, **result):
-        """Write a run that found a share of the objects, and some clutter."""
+    def run(  # noqa: PLR0913 - what runs may differ in
+        self, name, *, seed=1, lr=0.1, share=0.7, model=None, overrides=None, names=True,
+        is_old=False, **result,
+    ):  # fmt: skip
+        """Write a run that found a share of the objects, and some clutter.
+
+        Without names all that it finds is a ship; an old one recorded nothing class-agnostic.
+        """
         folder = self.runs / name
         folder.mkdir(parents=True)
         config, plain = self.config, self.plain
@@ -75,22 +87,34 @@ class Folders:
         plain["model"] = model or plain["model"]
         (folder / "config.yaml").write_text(yaml.safe_dump(plain))
         parts = read_parts(config.usecase)
-        metrics = {}
+        metrics, thresholds = {}, None
         for part, prefix in (("val", ""), ("test", "test/")):
             found = detections(parts[part].samples, share=share, seed=seed)
-            told = measure(
-                parts[part].samples, found, CLASSES,
-                max_detections=config.evaluation.max_detections,
-                match_iou=config.evaluation.match_iou,
-            )  # fmt: skip
+            how = {
+                "max_detections": config.evaluation.max_detections,
+                "match_iou": config.evaluation.match_iou, "thresholds": thresholds,
+            }  # fmt: skip
+            if not names:
+                found = of_one_class(found)
+            if names or is_old:
+                told = measure(parts[part].samples, found, CLASSES, **how)
+            else:
+                told = measure_any_class(parts[part].samples, found, **how)
+            thresholds = told.thresholds
             file = "detections.json" if part == "val" else "test_detections.json"
             run_folder.write_json(folder / file, coco_results(found))
             metrics |= {f"{prefix}{key}": value for key, value in flat(told).items()}
+        metrics |= thresholds.as_metrics()
+        if is_old:
+            metrics = {k: v for k, v in metrics.items() if not k.endswith("_any_class")}
+            thresholds = replace(thresholds, any_class=None)
+        run_folder.write_json(folder / "thresholds.json", thresholds.to_plain())
         if overrides is None:
             overrides = ["usecase=infra", f"solver.base_lr={lr}", f"seed={seed}"]
         known = {
             "status": "completed", "task": "train", "metrics": metrics, "overrides": overrides,
             "seconds": 60.0, "config_hash": f"{seed}{lr}", "ended": f"2026-01-0{seed}",
+            "names_classes": names or is_old,
         }  # fmt: skip
         run_folder.write_result(folder, run_folder.Result(**{**known, **result}))
         lines = [{"iteration": step, "total_loss": 1 / (step + 1)} for step in range(9)]
@@ -100,8 +124,8 @@ class Folders:
     def cfar(self, name, **more):
         """Write the evaluation of a CFAR."""
         return self.run(
-            name, model=to_plain(self.classic)["model"], task="evaluate", share=0.3,
-            overrides=["task=evaluate", "model=cfar", "usecase=infra"], **more,
+            name, model=to_plain(self.classic)["model"], task="evaluate", names=False,
+            overrides=["task=evaluate", "model=cfar", "usecase=infra"], **{"share": 0.3, **more},
         )  # fmt: skip
 
     def asked(self, *, source=None, **changes):

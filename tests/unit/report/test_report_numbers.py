@@ -12,14 +12,16 @@ from sar_experiments.report.runs import Run
 
 
 def truth(objects, images=10, area_km2=None):
-    part = SimpleNamespace(samples=[None] * images)
+    part = SimpleNamespace(samples=[None] * images, classes=("ship",))
     return SimpleNamespace(objects=objects, part=part, area_km2=area_km2)
 
 
-def run(name="a", *, seed=1, setting="s", ended="", **metrics):
-    result = run_folder.Result(status="completed", task="train", metrics=metrics, ended=ended)
-    config = {"seed": seed}
-    return Run(Path(name), name, result, "completed", config, {}, setting)
+def run(name="a", *, seed=1, setting="s", ended="", state="completed", cause="", **metrics):
+    status = "running" if state in ("dead", "stalled") else state
+    result = run_folder.Result(
+        status=status, task="train", metrics=metrics, ended=ended, cause=cause
+    )
+    return Run(Path(name), name, result, state, {"seed": seed}, {}, setting)
 
 
 @pytest.mark.parametrize("objects", [1, 7, 100, 12345])
@@ -54,9 +56,9 @@ def test_the_numbers_of_the_test_part_are_its_own():
     assert numbers_of(both, None, prefix="")["AP50"] == 0.9
 
 
-def settings_of(*runs):
+def settings_of(*runs, others=()):
     values = {each.name: numbers_of(each, None, prefix="") for each in runs}
-    return grouped(runs, values, metric="AP50")
+    return grouped(runs, values, metric="AP50", others=others)
 
 
 def test_seeds_are_averaged_with_the_deviation_of_a_sample():
@@ -88,6 +90,46 @@ def test_settings_are_in_the_order_of_their_means_and_those_without_the_metric_l
     steady = [run("c", seed=1, setting="y", AP50=0.6), run("d", seed=2, setting="y", AP50=0.6)]
     none = run("e", setting="z")
     assert [s.best.name for s in settings_of(none, *lucky, *steady)] == ["c", "a", "e"]
+
+
+def test_a_setting_that_lost_seeds_stands_below_one_that_lost_none():
+    risky = [run("a", seed=1, setting="x", AP50=0.9)]
+    lost = [
+        run("b", seed=2, setting="x", state="diverged", AP50=0.95),
+        run("c", seed=3, setting="x", state="failed", cause="oom"),
+        run("d", seed=4, setting="x", state="dead"),
+        run("e", seed=5, setting="x", state="running"),
+    ]
+    steady = [run("f", seed=1, setting="y", AP50=0.5), run("g", seed=2, setting="y", AP50=0.6)]
+    first, second = settings_of(*risky, *steady, others=lost)
+    assert (first.best.name, first.standing("AP50").n, first.standing("AP50").failures) == (
+        "g", 2, "",
+    )  # fmt: skip
+    standing = second.standing("AP50")
+    assert (standing.n, standing.mean, standing.running) == (1, 0.9, 1)
+    assert dict(standing.failed) == {"dead": 1, "diverged": 1, "out of memory": 1}
+
+
+def test_a_seed_that_failed_and_then_finished_is_no_failure():
+    again = run("again", seed=1, setting="x", AP50=0.9)
+    failed = run("failed", seed=1, setting="x", state="interrupted")
+    (setting,) = settings_of(again, others=[failed])
+    assert setting.standing("AP50").all_finished
+
+
+def test_a_seed_that_failed_twice_is_one_failure():
+    found = run("a", seed=1, setting="x", AP50=0.9)
+    failed = [run(name, seed=2, setting="x", state="failed") for name in ("b", "c")]
+    (setting,) = settings_of(found, others=failed)
+    assert dict(setting.standing("AP50").failed) == {"failed": 1}
+
+
+def test_a_value_that_is_nan_counts_as_none():
+    (first, second) = settings_of(
+        run("a", setting="x", AP50=float("nan")), run("b", setting="y", AP50=0.1)
+    )
+    assert (first.best.name, second.spread("AP50")) == ("b", None)
+    assert dict(second.standing("AP50").failed) == {"without AP50": 1}
 
 
 def test_wilsons_interval_is_the_published_one():

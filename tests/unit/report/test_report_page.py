@@ -3,6 +3,7 @@
 Every value that a name could smuggle in is escaped.
 """
 
+import contextlib
 import csv
 import io
 import json
@@ -11,6 +12,8 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from sar_experiments import run_folder
 from sar_experiments.config import MeasuredPart
@@ -18,6 +21,7 @@ from sar_experiments.detections import Detections
 from sar_experiments.report.analysis import read_detections
 from sar_experiments.report.charts import Axis
 from sar_experiments.report.comparison import sentences
+from sar_experiments.report.numbers import Footing
 from sar_experiments.report.page import as_page
 from sar_experiments.report.runner import report
 from sar_experiments.report.tables import as_csv, as_json
@@ -72,18 +76,21 @@ def test_the_numbers_are_those_of_result_json(folders, part):
     assert len(section.analyses) == 2
     for analysis in section.analyses:
         expected = recorded[analysis.run.name]
+        (view,) = analysis.views.values()
         for name in ("AP", "AP50", "APs", "precision", "recall", "f1"):
-            assert analysis.metrics.values[name] == pytest.approx(expected[prefix + name], abs=1e-9)
-        assert analysis.threshold == pytest.approx(expected[f"{prefix}threshold"], abs=1e-6)
+            assert view.metrics.values[name] == pytest.approx(expected[prefix + name], abs=1e-9)
+        scores = view.metrics.thresholds.scores
+        recorded_scores = {name: expected[f"threshold/{name}"] for name in scores}
+        assert scores == pytest.approx(recorded_scores, abs=1e-6)
         assert analysis.doubt == ""
         values = next(
             s.values[analysis.run.name] for s in section.settings if s.best is analysis.run
         )
-        assert values["hits"] == analysis.metrics.hits == sum(b.hits for b in analysis.sizes)
-        assert values["misses"] == analysis.metrics.misses
-        assert values["false_alarms"] == analysis.metrics.false_alarms
-        assert analysis.confusion.trace() >= analysis.metrics.hits
-    best = section.analyses[0]
+        assert values["hits"] == view.metrics.hits == sum(b.hits for b in view.sizes)
+        assert values["misses"] == view.metrics.misses
+        assert values["false_alarms"] == view.metrics.false_alarms
+        assert analysis.confusion.trace() >= view.metrics.hits
+    (best,) = section.analyses[0].views.values()
     counts = section.galleries[0].counts
     assert counts["hits"] == best.metrics.hits
     assert counts["misses"] == best.metrics.misses
@@ -100,21 +107,26 @@ def test_seeds_are_one_row_with_mean_and_deviation(folders):
     values = [run_folder.read_result(folders.runs / f"s{s}").metrics["AP50"] for s in (1, 2, 3)]
     mean, deviation = np.mean(values), np.std(values, ddof=1)
     text = " ".join(Checked(page_of(made)).text)
-    assert f"{mean:.3f} ± {deviation:.3f}" in text
+    assert f"{mean:.3f} ±\N{NO-BREAK SPACE}{deviation:.3f}" in text
     assert f"the best of 3 seeds (mean {mean:.3f}, standard deviation {deviation:.3f})" in text
 
 
 def test_the_page_loads_nothing_and_shows_curves_and_pictures(folders):
     folders.run("a")
     folders.cfar("classic")
-    page = page_of(report(folders.asked()))
+    made = report(folders.asked())
+    page = page_of(made)
     checked = Checked(page)
     assert "default-src 'none'" in page
     assert checked.loaded
     assert all(each.startswith("data:image/png;base64,") for each in checked.loaded)
     assert "script" not in checked.tags
-    assert page.count('class="chart"') == 3  # precision-recall, false alarms, loss
-    assert checked.tags.count("figure") == 3 + 2 * 9  # three of each kind, network and CFAR
+    assert (
+        page.count('class="chart"') == 5
+    )  # precision-recall and false alarms on two footings, loss
+    pictured = [min(3, n) for each in made.sections[0].galleries for n in each.counts.values()]
+    assert len(pictured) == 2 * 3  # three kinds, network and CFAR
+    assert checked.tags.count("figure") == 5 + sum(pictured) >= 5 + 2 * 6
     assert {"svg", "table", "polyline", "image"} <= set(checked.tags)
 
 
@@ -149,6 +161,43 @@ def test_runs_that_failed_are_shown_with_their_reason(folders):
         ("good", "completed"), ("bad", "diverged"),
     ]  # fmt: skip
     assert rows[1]["why"] == "the loss exploded at step 7"
+
+
+def test_a_setting_that_lost_a_seed_is_not_called_the_best_and_the_page_says_why(folders):
+    folders.run("steady", seed=1, share=0.5)
+    folders.run("risky", seed=1, lr=9.0, share=1.0)
+    folders.run("lost", seed=2, lr=9.0, status="diverged", why="the loss exploded", metrics={})
+    made = report(folders.asked())
+    best, risky = made.sections[0].settings
+    assert best.best.name == "steady"
+    higher = risky.spread("AP50").mean
+    assert higher > best.spread("AP50").mean
+    said = told(made)
+    assert said.startswith("Best: solver.base_lr=0.1 (steady)")
+    assert (
+        f"solver.base_lr=9.0 (risky) has a higher mean, {higher:.3f} over 1 seed that finished,"
+        " and stands below since others did not: 1 diverged." in said
+    )
+    assert "behind" not in said
+    first, second = as_json(made)["sections"][0]["settings"]
+    assert (first["n"], first["failed"]) == (1, {})
+    assert (second["n"], second["failed"]) == (1, {"diverged": 1})
+    rows = {row["run"]: row for row in csv.DictReader(io.StringIO(as_csv(made)))}
+    assert [(rows[name]["n"], rows[name]["failed"], rows[name]["failures"]) for name in rows] == [
+        ("1", "0", ""), ("1", "1", "1 diverged"), ("", "", ""),
+    ]  # fmt: skip
+    assert "1 diverged" in " ".join(Checked(page_of(made)).text)
+
+
+def test_a_run_that_was_retried_with_less_memory_is_still_a_seed_of_its_setting(folders):
+    folders.run("a", seed=1)
+    folder = folders.run("b", seed=2, accumulate_steps=2)
+    config = folder / "config.yaml"
+    (folder / ".hydra").mkdir()
+    (folder / ".hydra" / "config.yaml").write_text(config.read_text())
+    config.write_text(config.read_text().replace("accumulate_steps: 1", "accumulate_steps: 2"))
+    (setting,) = report(folders.asked()).sections[0].settings
+    assert {run.name for run in setting.runs} == {"a", "b"}
 
 
 def test_missing_annotations_leave_the_recorded_numbers_and_say_which_run_lacks_them(folders):
@@ -233,7 +282,7 @@ def test_few_objects_training_images_and_the_choice_of_the_checkpoint_are_said(f
     said = told(report(folders.asked()))
     assert "24 objects are few: one object more or less is 0.042 of recall" in said
     test = run_folder.read_result(folder).metrics["test/AP50"]
-    assert f"which flatters it; on the test part it has AP50 {test:.3f}" in said
+    assert f"which flatters it; on the test split it has AP50 {test:.3f}" in said
     assert "training images" not in said
     config.write_text(config.read_text().replace(f"{folders.root}/train", f"{folders.root}/val"))
     assert "6 of the 6 images are training images too" in told(report(folders.asked()))
@@ -289,13 +338,13 @@ def test_the_best_of_several_on_the_test_part_is_called_flattered(folders):
 
 def test_loose_boxes_are_told_from_what_is_not_noticed(folders):
     folder = folders.run("a", share=1.0)
-    (exact,) = report(folders.asked()).sections[0].analyses
+    (exact,) = report(folders.asked()).sections[0].views(Footing.per_class)
     records = json.loads((folder / "detections.json").read_text())
     for each in records:  # twice as wide and as high: an IoU of a quarter at most
         each["bbox"] = [*each["bbox"][:2], 2 * each["bbox"][2], 2 * each["bbox"][3]]
     (folder / "detections.json").write_text(json.dumps(records))
     made = report(folders.asked())
-    (loose,) = made.sections[0].analyses
+    (loose,) = made.sections[0].views(Footing.per_class)
     assert sum(each.hits for each in exact.sizes) >= 22
     assert sum(each.hits for each in loose.sizes) < 12
     assert exact.noticed[0] >= 22
@@ -313,7 +362,7 @@ def test_runs_without_the_part_stand_together_with_one_sentence(folders):
     made = report(folders.asked(part=MeasuredPart.test))
     (section,) = made.sections
     (note,) = section.notes
-    assert "the use case has no test part" in note
+    assert "the use case has no test split" in note
     assert "and 1 more" in note
     Checked(page_of(made))
 
@@ -357,13 +406,104 @@ def test_a_cfar_is_the_baseline_and_tells_the_size_of_a_pixel(folders):
     made = report(folders.asked())
     (section,) = made.sections
     assert [each.run.is_cfar for each in section.analyses] == [False, True]
-    assert [each.analysis.run.name for each in section.galleries] == ["a", "classic"]
-    assert "The classic CFAR detector has AP50" in told(made)
+    assert [each.view.run.name for each in section.galleries] == ["a", "classic"]
+    assert told(made).startswith("Class-agnostic, as a CFAR names no classes: ")
     assert section.truth.area_km2 == pytest.approx(6 * 120 * 120 * 100 / 1e6)
     values = section.settings[0].values["a"]
     expected = values["false_alarms"] / section.truth.area_km2
     assert values["false_alarms_per_km2"] == pytest.approx(expected)
     assert "stroke-dasharray" in page_of(made)
+
+
+def of_pycocotools(folders, name, part, *, with_classes):
+    """COCOeval of the files of a run and of the annotations."""
+    file = "detections.json" if part == "val" else "test_detections.json"
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(folders.root / f"{part}.json"))
+        found = truth.loadRes(str(folders.runs / name / file))
+        evaluation = COCOeval(truth, found, "bbox")
+        evaluation.params.useCats = int(with_classes)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation
+
+
+def at_iou_50(evaluation, least):
+    """Hits and detections of all images at IoU 0.5 from a score on, whatever the class."""
+    images = [each for each in evaluation.evalImgs[: len(evaluation.params.imgIds)] if each]
+    scores = np.concatenate([each["dtScores"] for each in images])
+    matched = np.concatenate([each["dtMatches"][0] for each in images]) > 0
+    return int((matched & (scores >= least)).sum()), int((scores >= least).sum())
+
+
+@pytest.mark.parametrize(("part", "prefix"), [("val", ""), ("test", "test/")])
+def test_a_network_and_a_cfar_are_compared_class_agnostic_as_pycocotools_does(
+    folders, part, prefix
+):
+    folders.run("a")
+    folders.cfar("classic")
+    folders.cfar("old", is_old=True)  # recorded per class, by one name for all
+    made = report(folders.asked(part=MeasuredPart(part)))
+    (section,) = made.sections
+    (ranking, by_class) = section.rankings.values()
+    assert list(section.rankings) == [Footing.class_agnostic, Footing.per_class]
+    assert [each.best.name for each in by_class] == ["a"]
+    assert {run.name for each in ranking for run in each.runs} <= {"a", "classic", "old"}
+    objects = section.truth.objects
+    for setting in ranking:
+        run = setting.best
+        values = setting.values[run.name]
+        oracle = of_pycocotools(folders, run.name, part, with_classes=False)
+        for name, expected in zip(("AP", "AP50"), oracle.stats[:2], strict=True):
+            assert values[f"{name}_any_class"] == pytest.approx(expected, abs=1e-6)
+        hits, found = at_iou_50(oracle, values["threshold_any_class"])
+        assert values["recall_any_class"] == pytest.approx(hits / objects)
+        assert values["precision_any_class"] == pytest.approx(hits / found)
+        assert (values["hits_any_class"], values["false_alarms_any_class"]) == (hits, found - hits)
+    network, classic = (s.values[s.best.name] for s in ranking)
+    assert classic["AP50"] is classic["recall"] is None
+    expected = of_pycocotools(folders, "a", part, with_classes=True).stats[1]
+    assert network["AP50"] == pytest.approx(expected, abs=1e-6)
+    assert network["AP50"] != network["AP50_any_class"]
+
+
+def test_text_tables_curves_pictures_json_and_csv_name_what_is_class_agnostic(folders):
+    folders.run("a")
+    folders.cfar("classic")
+    made = report(folders.asked())
+    (section,) = made.sections
+    network, classic = (s.values[s.best.name] for s in section.rankings[Footing.class_agnostic])
+    page = Checked(page_of(made))
+    text = " ".join(page.text)
+    assert told(made).startswith(
+        f"Class-agnostic, as a CFAR names no classes: tiny (a) has AP50"
+        f" {network['AP50_any_class']:.3f}, CFAR (classic) {classic['AP50_any_class']:.3f},"
+    )
+    assert f"Best per class: tiny (a) with AP50 {network['AP50']:.3f}" in told(made)
+    for heading in (
+        "Runs on the validation split, class-agnostic: all detectors",
+        "Runs on the validation split, per class: detectors that name classes",
+        "Precision over recall at IoU 0.5, class-agnostic",
+        "Precision over recall at IoU 0.5, per class",
+        "Pictures: tiny (a), class-agnostic",
+        "Pictures: CFAR (classic), class-agnostic",
+    ):
+        assert heading in text
+    for gallery in section.galleries:
+        assert gallery.view.footing is Footing.class_agnostic
+        values = {"a": network, "classic": classic}[gallery.view.run.name]
+        assert gallery.counts["hits"] == values["hits_any_class"]
+        assert gallery.counts["false alarms"] == values["false_alarms_any_class"]
+    content = json.loads(json.dumps(as_json(made), allow_nan=False))
+    (plain,) = content["sections"]
+    assert plain["rankings"] == {"class_agnostic": ["a", "classic"], "per_class": ["a"]}
+    assert [each["class_agnostic"]["noticed"]["iou"] for each in plain["details"]] == [0.1, 0.1]
+    assert ["per_class" in each for each in plain["details"]] == [True, False]
+    rows = {row["run"]: row for row in csv.DictReader(io.StringIO(as_csv(made)))}
+    assert float(rows["classic"]["AP50_any_class"]) == pytest.approx(classic["AP50_any_class"])
+    assert float(rows["a"]["AP50_any_class"]) == pytest.approx(network["AP50_any_class"])
+    assert (rows["classic"]["AP50"], rows["a"]["AP50"] != "") == ("", True)
 
 
 def test_the_best_cfar_is_looked_into_however_far_down_it_stands(folders):
@@ -394,7 +534,7 @@ def test_a_run_without_any_detection_is_shown(folders):
     (folder / "detections.json").write_text("[]")
     result = run_folder.read_result(folder)
     nothing = {"AP": 0.0, "AP50": 0.0, "AP75": 0.0, "recall": 0.0, "f1": 0.0}
-    nothing |= {"precision": None, "threshold": None}
+    nothing |= {"precision": None}
     run_folder.write_result(folder, run_folder.Result(**{**vars(result), "metrics": nothing}))
     made = report(folders.asked())
     assert len(made.sections[0].analyses) == 2
@@ -444,3 +584,80 @@ def test_ticks_are_round(axis, ticks):
     assert axis.ticks() == pytest.approx(ticks)
     assert axis.place(axis.low) == 0
     assert axis.place(axis.high * 2) == 1
+
+
+def test_each_class_is_shown_with_the_score_from_which_it_counts(folders):
+    folder = folders.run("a")
+    thresholds = json.loads((folder / "thresholds.json").read_text())
+    ship, platform = (each["score"] for each in thresholds["classes"].values())
+    assert ship != platform
+    made = report(folders.asked())
+    text = " ".join(Checked(page_of(made)).text)
+    assert "from score" in text
+    assert f"{ship:.3f}" in text
+    assert f"{platform:.3f}" in text
+    assert f"counted from score ship {ship:.3g}, platform {platform:.3g} on" in told(made)
+    (details,) = as_json(made)["sections"][0]["details"]
+    scores = {name: each["score"] for name, each in details["thresholds"]["classes"].items()}
+    assert scores == pytest.approx({"ship": ship, "platform": platform}, abs=1e-6)
+
+
+def test_the_test_split_counts_from_the_scores_of_validation_and_the_page_says_so(folders):
+    folders.run("a")
+    folders.cfar("older", is_old=True)  # the report chooses its score for any class
+    scores = {}
+    for part in ("val", "test"):
+        made = report(folders.asked(part=MeasuredPart(part), runs=3))
+        scores[part] = {
+            (each.run.name, footing): view.metrics.least.tolist()
+            for each in made.sections[0].analyses
+            for footing, view in each.views.items()
+        }
+    assert len(scores["val"]) == 3  # the network on both, the CFAR on one
+    assert scores["val"] == scores["test"]
+    text = " ".join(Checked(page_of(made)).text)
+    assert "as much as the run chose on its validation split, never on these images" in text
+
+
+def test_a_class_with_the_default_threshold_is_named(folders):
+    folder = folders.run("a")
+    thresholds = json.loads((folder / "thresholds.json").read_text())
+    thresholds["classes"]["platform"] = {"score": 0.5, "f1": 0.02, "doubt": "it is hardly found"}
+    (folder / "thresholds.json").write_text(json.dumps(thresholds))
+    text = " ".join(Checked(page_of(report(folders.asked()))).text)
+    assert "platform has the default threshold 0.5, as it is hardly found." in text
+
+
+def as_of_an_older_version(folder):
+    """Let a run have one threshold for all classes, and another that was chosen on test."""
+    (folder / "thresholds.json").unlink()
+    result = run_folder.read_result(folder)
+    metrics = {k: v for k, v in result.metrics.items() if not k.startswith("threshold/")}
+    metrics |= {"threshold": 0.4, "test/threshold": 0.7}
+    run_folder.write_result(folder, run_folder.Result(**{**vars(result), "metrics": metrics}))
+
+
+def test_a_run_of_an_older_version_has_its_one_threshold_for_all_classes(folders):
+    as_of_an_older_version(folders.run("old"))
+    made = report(folders.asked())
+    (view,) = made.sections[0].views(Footing.per_class)
+    assert view.metrics.thresholds.scores == {"ship": 0.4, "platform": 0.4}
+    assert "from score 0.4 on" in told(made)
+
+
+def test_what_an_older_version_measured_at_a_threshold_of_the_test_split_is_left_out(folders):
+    as_of_an_older_version(folders.run("old"))
+    folders.run("new", lr=0.2)
+    made = report(folders.asked(part=MeasuredPart.test))
+    (section,) = made.sections
+    values = {s.best.name: s.values[s.best.name] for s in section.settings}
+    assert values["old"]["f1"] is values["old"]["precision"] is values["old"]["hits"] is None
+    assert values["old"]["AP50"] is not None
+    assert values["new"]["f1"] is not None
+    (note,) = section.notes
+    assert note.endswith("measures them at validation's: old")
+    assert {a.run.name for a in section.analyses} == {"old", "new"}
+    validation = report(folders.asked()).sections[0]
+    assert {s.best.name: s.values[s.best.name]["f1"] is None for s in validation.settings} == {
+        "old": False, "new": False
+    }  # fmt: skip

@@ -65,6 +65,14 @@ def test_a_folder_without_a_run_to_compare_is_a_mistake_that_says_what_was_found
         find(empty)
 
 
+def test_what_was_measured_on_scenes_is_not_compared_with_images(write, tmp_path):
+    write("images")
+    write("scene", task="evaluate", metrics={"AP50": 0.9, "scenes": 1.0})
+    found = find(tmp_path)
+    assert names(found) == ["images"]
+    assert found.left_out == {"evaluate": 1}
+
+
 def test_runs_that_did_not_end_well_are_listed_and_other_tasks_counted(write, tmp_path):
     write("good")
     for status in ("failed", "diverged", "pruned", "interrupted"):

@@ -57,7 +57,7 @@ def service_of(finder):
             "weights": "run/model_best.pth",
             "device": "cpu",
             "classes": ("ship",),
-            "min_score": 0.05,
+            "min_scores": {"ship": 0.05},
             "root": None,
             "max_megabytes": 1.0,
             "max_waiting": 2,
@@ -84,6 +84,13 @@ def test_health_tells_what_runs(service_of):
     health = TestClient(service_of()).get("/health").json()
     assert health["status"] == "ok"
     assert (health["model"], health["classes"], health["by_path"]) == ("tiny", ["ship"], False)
+
+
+def test_health_tells_the_lowest_score_of_each_class(service_of):
+    scores = {"ship": 0.6, "platform": 0.3}
+    service = service_of(classes=("ship", "platform"), min_scores=scores)
+    health = TestClient(service).get("/health").json()
+    assert (health["min_score"], health["min_scores"]) == (0.3, scores)
 
 
 def test_an_upload_comes_back_as_geojson(service_of, finder, scene):

@@ -2,9 +2,14 @@
 
 import numpy as np
 import pytest
+import rasterio
 
+from sar_experiments.data.images import write_geotiff
 from sar_experiments.errors import ConfigError, DatasetError, SceneError
+from sar_experiments.geometry import Window
 from sar_experiments.predict.detector import SceneHeader, Tile
+from sar_experiments.predict.scene import Scene
+from sar_experiments.predict.sources import find_scenes
 from sar_experiments.tasks.cfar import make_cfar
 from sar_experiments.tasks.detectors import choose_detector
 
@@ -62,3 +67,32 @@ def test_other_bands_than_the_radiometrys_are_refused(typed_config, tmp_path):
     header = header_of(tmp_path / "a.tif", ("1", "2", "3"), (10.0, 10.0))
     with pytest.raises(SceneError, match=r"has the bands 1, 2, 3, the CFAR takes 2"):
         detector_for(header)
+
+
+def test_hundredths_of_decibels_with_a_scale_tag_find_what_decibels_find(
+    typed_config, tmp_path, rng
+):
+    level_db = 10 * np.log10(0.01 * rng.gamma(4, 1 / 4, (300, 320)))
+    for number in range(16):
+        row, col = 30 + 70 * (number // 4), 30 + 70 * (number % 4)
+        level_db[row : row + 3, col : col + 9] = 0.0
+    hundredths = np.round(100 * level_db).astype(np.int16)
+    config = typed_config("model=cfar", "task=evaluate", "radiometry=sentinel1_vv_db")
+
+    def boxes(name, pixels, scale):
+        path = tmp_path / name
+        write_geotiff(
+            path, pixels, transform=(10.0, 0, 5e5, 0, -10.0, 4e6), crs="EPSG:32633",
+            nodata=None, tags={},
+        )  # fmt: skip
+        with rasterio.open(path, "r+") as raster:
+            raster.scales = [scale]
+        scene = Scene(find_scenes(str(path))[0])
+        (found,) = choose_detector(config, tmp_path).detector_for(scene.header)(
+            [scene.read(Window(0, 0, 320, 300))]
+        )
+        return sorted(found.boxes.tolist())
+
+    plain = boxes("plain.tif", (hundredths * 0.01).astype(np.float32), 1.0)
+    assert len(plain) == 16
+    assert boxes("scaled.tif", hundredths, 0.01) == plain

@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+from sar_experiments import run_folder
 from sar_experiments.config import to_plain
 from sar_experiments.data.radiometry import Radiometry
 from sar_experiments.export.session import INPUT, METADATA_KEY, OnnxAbout
+from sar_experiments.thresholds import POOLED, Thresholds, chosen
 
 pytestmark = pytest.mark.detectron2
 onnx = pytest.importorskip("onnx", reason="needs the extra export")
@@ -18,7 +20,17 @@ pytest.importorskip("onnxruntime", reason="needs the extra export")
 def about(typed_config):
     config = typed_config()
     radiometry = Radiometry.from_config(config.radiometry).to_dict()
-    return OnnxAbout(to_plain(config), ("ship",), radiometry, 12, "model_best.pth", 128, 0.4, {})
+    thresholds = Thresholds.alike(("ship", "platform"), 0.4, POOLED)
+    return OnnxAbout(
+        to_plain(config),
+        ("ship", "platform"),
+        radiometry,
+        12,
+        "model_best.pth",
+        128,
+        thresholds,
+        {},
+    )
 
 
 def write(path, about):
@@ -58,3 +70,25 @@ def test_an_export_of_another_checkpoint_is_replaced_aloud(
     warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
     assert warnings == ([f"{there} {warning}"] if warning else [])
     assert f"of {change.get('checkpoint', 'model_best.pth')}, step" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("asked", "scores"),
+    [
+        ((), {"ship": 0.7, "platform": 0.1}),
+        (("predict.min_score={ship: 0.6}",), {"ship": 0.6, "platform": 0.1}),
+        (("predict.min_score=0.2",), {"ship": 0.2, "platform": 0.2}),
+    ],
+)
+def test_onnx_runtime_predicts_from_the_thresholds_of_the_file_on(
+    about, tmp_path, typed_config, asked, scores
+):
+    from sar_experiments.tasks.network_onnx import choose
+
+    best, truths = {"ship": (0.7, 0.9), "platform": (0.1, 0.8)}, {"ship": 9, "platform": 2}
+    path = write(tmp_path / "model.onnx", replace(about, thresholds=chosen(best, truths)))
+    config = typed_config("task=predict", f"weights={path}", "source=.", "runtime=onnx", *asked)
+    run_folder.write_result(
+        tmp_path, run_folder.new_result(task="predict", config_hash="0", overrides=[])
+    )
+    assert choose(config, tmp_path).min_scores == scores

@@ -1,5 +1,6 @@
 """Nothing that a prediction has computed is lost before its outputs are on disk."""
 
+import json
 import os
 import signal
 
@@ -76,7 +77,7 @@ def test_a_signal_while_outputs_are_written_leaves_the_tiles(run, tmp_path, monk
         patch.setattr(predict, "write_outputs", interrupted)
         code, result = run()
     assert (code, result.status) == (INTERRUPTED, "interrupted")
-    assert "goes on" in result.why
+    assert "resumes it" in result.why
     assert (tmp_path / "run" / run_folder.TILE_LOG).exists()
     assert run()[0] == DONE
 
@@ -99,3 +100,17 @@ def test_what_the_radiometry_calls_no_data_does_not_count_in_the_stretch(run, tm
     # Speckle of 30 to 59: from its own darkest it spans all grays, from 0 it has no dark ones.
     assert black_share("radiometry.nodata=null") == 0
     assert black_share("radiometry.nodata=0") > 0.01
+
+
+def test_a_scene_without_a_valid_pixel_warns_and_leaves_empty_outputs(run, tmp_path, scene, caplog):
+    pixels = np.full((200, 240, 1), 7, np.uint8)
+    transform = (10.0, 0, 5e5, 0, -10.0, 4e6)
+    write_geotiff(scene, pixels, transform=transform, crs="EPSG:32633", nodata=7, tags={})
+    code, result = run()
+    assert (code, result.status) == (DONE, "completed")
+    assert "scene.tif has no pixel with data: all are its nodata (7)" in caplog.text
+    assert result.metrics["scenes_unseen"] == 1
+    content = json.loads((tmp_path / "run" / "detections.geojson").read_text())
+    assert content == {"type": "FeatureCollection", "features": []}
+    assert (tmp_path / "run" / "detections.csv").read_text().count("\n") == 1
+    assert (tmp_path / "run" / "overview" / "scene.png").is_file()

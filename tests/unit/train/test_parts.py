@@ -1,4 +1,6 @@
-"""A batch in parts gives the gradient, the losses and the steps of the whole batch."""
+"""A batch in parts gives the gradient, losses and steps of the whole one, but for batch norm."""
+
+import copy
 
 import pytest
 
@@ -12,6 +14,7 @@ from detectron2.utils.events import EventStorage  # noqa: E402
 from sar_experiments.errors import DivergedError  # noqa: E402
 from sar_experiments.model import build  # noqa: E402
 from sar_experiments.train.guard import DivergenceGuard  # noqa: E402
+from sar_experiments.train.loop import _say_batch_norms  # noqa: E402
 from sar_experiments.train.parts import PartsTrainer  # noqa: E402
 
 pytestmark = pytest.mark.detectron2
@@ -129,3 +132,32 @@ def test_a_detectors_gradient_is_that_of_the_whole_batch(detector):
             scale = float(gradient.abs().max()) or 1.0
             difference = float((cut[name] - gradient).abs().max()) / scale
             assert difference < 1e-3, (name, difference)
+
+
+@pytest.mark.parametrize(
+    ("norm", "is_equal"),
+    [(torch.nn.GroupNorm(1, 3), True), (torch.nn.BatchNorm1d(3), False)],
+    ids=["GN", "BN"],
+)
+def test_parts_equal_the_whole_batch_but_not_with_batch_norm(batch, norm, is_equal):
+    weights = []
+    for parts in (1, 4):
+        torch.manual_seed(0)
+        model = Mean()
+        model.layer = torch.nn.Sequential(copy.deepcopy(norm), torch.nn.Linear(3, 1))
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        step(PartsTrainer(model, [batch], optimizer, parts=parts))
+        weights.append(model.layer[1].weight.detach())
+    difference = float((weights[0] - weights[1]).abs().max())
+    assert (difference < 1e-6) is is_equal
+    assert is_equal or difference > 1e-3
+
+
+def test_batch_norms_that_see_parts_are_warned_about(caplog):
+    model = torch.nn.Sequential(torch.nn.BatchNorm2d(2), torch.nn.BatchNorm2d(2))
+    _say_batch_norms(model, 2)
+    assert "accumulate_steps=2 is not the whole batch for the 2 batch norms of this" in caplog.text
+    caplog.clear()
+    _say_batch_norms(model.eval(), 2)
+    _say_batch_norms(torch.nn.GroupNorm(1, 2), 2)
+    assert not caplog.text
